@@ -1,0 +1,163 @@
+// Files and pipes: bounded random access, sequential streams, and outputs that appear whole or not
+// at all.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formats/core/bytes.h"
+
+namespace quern {
+
+// Identifies a file independent of its name; equal for hard links and through symbolic links.
+struct FileId {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  bool operator==(const FileId&) const = default;
+};
+
+// Returns the identity of the file at `path`, or nothing if there is none.
+std::optional<FileId> FileIdOf(const std::string& path);
+
+// Bytes that can be read at any place. ReadAt may be called from many threads at once.
+class RandomAccessBytes {
+ public:
+  virtual ~RandomAccessBytes() = default;
+  virtual uint64_t size_bytes() const = 0;
+  virtual const std::string& name() const = 0;
+  // Fills `out` with the bytes from `offset`.
+  // Throws: Error kData "input.truncated" if the file has become shorter than size_bytes(), or
+  // the extent was never inside it; kSystem if the read fails.
+  virtual void ReadAt(uint64_t offset, MutableByteView out) const = 0;
+
+  // Returns the bytes [offset, offset + size) in a new buffer.
+  // Requires: the caller has checked that the extent lies in the file.
+  std::vector<uint8_t> ReadVector(uint64_t offset, uint64_t size) const;
+};
+
+// A regular file, read with pread (a file truncated under an mmap is a SIGBUS; a short pread is an
+// error message).
+class InputFile final : public RandomAccessBytes {
+ public:
+  // Throws: Error kSystem "file.open" if it cannot be opened; "file.kind" if it is no regular file.
+  explicit InputFile(const std::string& path);
+  ~InputFile() override;
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+
+  uint64_t size_bytes() const override { return size_bytes_; }
+  const std::string& name() const override { return path_; }
+  void ReadAt(uint64_t offset, MutableByteView out) const override;
+  FileId id() const { return id_; }
+
+ private:
+  std::string path_;
+  int fd_ = -1;
+  uint64_t size_bytes_ = 0;
+  FileId id_;
+};
+
+// Bytes in memory, which the caller keeps alive.
+class MemoryBytes final : public RandomAccessBytes {
+ public:
+  MemoryBytes(ByteView bytes, std::string name) : bytes_(bytes), name_(std::move(name)) {}
+  uint64_t size_bytes() const override { return bytes_.size(); }
+  const std::string& name() const override { return name_; }
+  void ReadAt(uint64_t offset, MutableByteView out) const override;
+
+ private:
+  ByteView bytes_;
+  std::string name_;
+};
+
+// Returns the whole file, which must not be larger than `max_bytes`.
+// Throws: as InputFile; Error kData "file.too-large".
+std::string ReadWholeFile(const std::string& path, uint64_t max_bytes);
+
+// Bytes that come once, in order.
+class ByteStream {
+ public:
+  virtual ~ByteStream() = default;
+  virtual const std::string& name() const = 0;
+  // Fills `out`; returns fewer bytes only at the end of the stream.
+  virtual size_t Read(MutableByteView out) = 0;
+  // Returns the length of the whole stream where it is known beforehand.
+  virtual std::optional<uint64_t> size_bytes() const = 0;
+  uint64_t position() const { return position_; }
+
+ protected:
+  uint64_t position_ = 0;
+};
+
+// Standard input (or another descriptor, which stays open).
+class FdStream final : public ByteStream {
+ public:
+  FdStream(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
+  const std::string& name() const override { return name_; }
+  size_t Read(MutableByteView out) override;
+  std::optional<uint64_t> size_bytes() const override { return std::nullopt; }
+
+ private:
+  int fd_;
+  std::string name_;
+};
+
+// A walk over random-access bytes from their beginning. Requires: `bytes` outlives it.
+class RandomAccessStream final : public ByteStream {
+ public:
+  explicit RandomAccessStream(const RandomAccessBytes& bytes) : bytes_(bytes) {}
+  const std::string& name() const override { return bytes_.name(); }
+  size_t Read(MutableByteView out) override;
+  std::optional<uint64_t> size_bytes() const override { return bytes_.size_bytes(); }
+
+ private:
+  const RandomAccessBytes& bytes_;
+};
+
+// Where bytes go. Nothing counts before Commit; an output destroyed without it leaves no trace
+// (as far as its kind allows: what went into a pipe is gone).
+class Output {
+ public:
+  virtual ~Output() = default;
+  virtual const std::string& name() const = 0;
+  // Throws: Error kSystem "output.write".
+  virtual void Write(ByteView bytes) = 0;
+  virtual void Commit() = 0;
+};
+
+struct OutputOptions {
+  bool force = false;            // Replace an existing file.
+  std::vector<FileId> inputs;    // Files that the output must not be.
+  uint64_t expected_bytes = 0;   // For the free-space check; 0 = unknown.
+};
+
+// Returns the output for `path`: an AtomicFile; a plain descriptor for a device or FIFO.
+// Throws: Error kSystem "output.exists", "output.is-input", "output.directory", "output.space",
+// "output.open". Messages name the path.
+std::unique_ptr<Output> OpenOutput(const std::string& path, const OutputOptions& options);
+
+// Returns an output over an open descriptor (standard output), which stays open.
+std::unique_ptr<Output> FdOutput(int fd, std::string name);
+
+// Collects bytes in memory.
+class MemoryOutput final : public Output {
+ public:
+  const std::string& name() const override { return name_; }
+  void Write(ByteView bytes) override { bytes_.insert(bytes_.end(), bytes.begin(), bytes.end()); }
+  void Commit() override { committed_ = true; }
+  const std::vector<uint8_t>& bytes() const { return bytes_; }
+  bool committed() const { return committed_; }
+
+ private:
+  std::string name_ = "(memory)";
+  std::vector<uint8_t> bytes_;
+  bool committed_ = false;
+};
+
+// Removes temporary names of unfinished outputs. Async-signal-safe: for signal handlers.
+void RemoveTemporaryNames() noexcept;
+
+}  // namespace quern

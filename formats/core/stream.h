@@ -1,0 +1,65 @@
+// The three interfaces every pass is made of: random access to a model, a walk over it, a place to
+// put it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "formats/core/manifest.h"
+
+namespace quern {
+
+// An opened model: a container's reader or a converter over a checkpoint. Immutable after opening;
+// ReadRows may be called from many threads at once.
+class TensorStore {
+ public:
+  virtual ~TensorStore() = default;
+  virtual const Manifest& manifest() const = 0;
+  // The file or folder, for messages.
+  virtual const std::string& name() const = 0;
+  // Copies `count` rows of tensor `tensor`, from row `begin`, in the tensor's own type.
+  // Requires: out.size() == count * row_bytes(); the rows exist.
+  // Throws: Error kData if the input is shorter than it was; kSystem if the system cannot read it.
+  virtual void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const = 0;
+};
+
+// A model in motion: bands in manifest order, each tensor's rows in order, none missing.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  virtual const Manifest& manifest() const = 0;
+  virtual const std::string& name() const = 0;
+  // Fills `out` with the next rows: as many whole rows of one tensor as fit, at least one.
+  // Returns the band (its bytes point into `out`), or nothing after the last one.
+  // Requires: out.size() >= row_bytes() of every tensor.
+  // Throws: as ReadRows; a stream that ends early is kData and names the tensor.
+  virtual std::optional<TensorBand> Next(MutableByteView out) = 0;
+};
+
+// Where a model goes. Begin once, Put every band in order, Finish once. A sink that is destroyed
+// without Finish abandons: no file appears.
+class TensorSink {
+ public:
+  virtual ~TensorSink() = default;
+  virtual void Begin(const Manifest& manifest) = 0;
+  virtual void Put(const TensorBand& band) = 0;
+  virtual void Finish() = 0;
+};
+
+// A TensorSource that walks over a store in manifest order.
+class StoreWalk final : public TensorSource {
+ public:
+  // Requires: `store` outlives the walk.
+  explicit StoreWalk(const TensorStore& store) : store_(store) {}
+  const Manifest& manifest() const override { return store_.manifest(); }
+  const std::string& name() const override { return store_.name(); }
+  std::optional<TensorBand> Next(MutableByteView out) override;
+
+ private:
+  const TensorStore& store_;
+  size_t tensor_ = 0;
+  uint64_t row_ = 0;
+};
+
+}  // namespace quern
