@@ -1,0 +1,35 @@
+// Meta's checklist.chk: MD5 sums of a release's files, as md5sum prints them.
+// Source: download.sh of meta-llama/llama; GNU coreutils, "md5sum output modes".
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/core/finding.h"
+#include "formats/core/log.h"
+
+namespace quern {
+
+struct ChecklistEntry {
+  std::string md5;   // 32 lower-case hex digits
+  std::string file;  // a plain name in the checklist's own folder
+};
+
+struct Checklist {
+  std::vector<ChecklistEntry> entries;
+  std::vector<size_t> malformed_lines;  // 1-based; released checklists have such lines
+};
+
+// Returns the entries of a checklist. Lines that are not of md5sum's form, or that name anything
+// but a file in the same folder, are listed as malformed and otherwise ignored.
+Checklist ParseChecklist(std::string_view text);
+
+// Compares the files of `folder` with its checklist.chk, and tokenizer.model one level above with
+// tokenizer_checklist.chk there, where these exist. A stale sum of params.json and a malformed
+// line are warnings (released checklists have both), a wrong sum or a missing file is an error. A
+// folder without a checklist gives one note.
+// Throws: Error kSystem if a file cannot be read.
+std::vector<Finding> VerifyChecklist(const std::string& folder, Progress* progress = nullptr);
+
+}  // namespace quern

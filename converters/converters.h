@@ -1,0 +1,68 @@
+// The table of input kinds: what quern can read as a checkpoint, and how a path finds its reader.
+//
+// A converter knows what a checkpoint's bytes mean (which tensor is which, how shards join, where
+// the vocabulary is) and shows it as a TensorStore in quern's canonical order. It never quantizes:
+// the manifest has the types as stored.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/core/finding.h"
+#include "formats/core/log.h"
+#include "formats/core/stream.h"
+
+namespace quern {
+
+struct CheckpointOptions {
+  // Replaces the context length that the checkpoint states or the rule gives (--context).
+  std::optional<uint32_t> context_length;
+  // general.name of the output; empty: none. Never taken from a folder's name.
+  std::string name;
+  // Drop tensors that the layout does not know, with a warning each, instead of refusing them.
+  bool ignore_unknown_tensors = false;
+  // Compare the CRC-32 of every storage while its bytes are read.
+  bool verify_crc = true;
+  // Where warnings go; null: nowhere. Used while opening only.
+  Log* log = nullptr;
+};
+
+struct ConverterInfo {
+  std::string_view name;         // "meta"
+  std::string_view description;  // one line for `quern types`
+  // Returns true if `path` (an existing file or folder) is of this kind. Looks at names and first
+  // bytes only.
+  bool (*recognizes)(const std::string& path);
+  // Throws: Error with file, tensor or key named.
+  std::unique_ptr<TensorStore> (*open)(const std::string& path, const CheckpointOptions& options);
+  // Returns every file that `open` would read.
+  std::vector<std::string> (*input_files)(const std::string& path);
+};
+
+// Returns the table, in the order in which kinds are tried.
+std::span<const ConverterInfo* const> AllConverters();
+
+// Opens any checkpoint: a folder in Meta's layout, one .pth file with params.json beside it, or a
+// model file (GGUF).
+// Throws: Error kSystem "file.open" if there is nothing at `path`; kUnsupported
+// "checkpoint.layout" for kinds that this version names but does not read (Hugging Face's folders,
+// safetensors, …); kData "input.unknown-format" otherwise; and whatever the converter throws.
+std::unique_ptr<TensorStore> OpenCheckpoint(const std::string& path,
+                                            const CheckpointOptions& options = {});
+
+// Returns the files that OpenCheckpoint(path) reads, so that no output may replace one of them.
+// A path of no known kind gives itself if it is a file, nothing if it is a folder.
+std::vector<std::string> InputFilesOf(const std::string& path);
+
+// Returns all faults of a checkpoint folder or file that can be told without looking at weights:
+// missing, foreign or damaged shards, shards that disagree, tensors missing or of wrong shape.
+// An empty list means that OpenCheckpoint succeeds. See also converters/checklist.h.
+// Throws: Error kSystem if there is nothing at `path`.
+std::vector<Finding> CheckCheckpoint(const std::string& path, const CheckpointOptions& options = {});
+
+}  // namespace quern
