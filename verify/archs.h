@@ -1,0 +1,74 @@
+// The table of architectures, and what the measures need of any of them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "formats/core/stream.h"
+
+namespace quern {
+
+// In what the matrix products are computed. Norms, rotations, softmax and sums are f32 or wider in
+// either case.
+enum class Compute : uint8_t {
+  kF32,   // the reference
+  kBF16,  // operands rounded to bf16, sums in f32
+};
+
+struct ForwardOptions {
+  Compute compute = Compute::kF32;
+  bool portable_product = false;  // Use quern's own kernel even where oneDNN is there.
+};
+
+// Windows of equal length that go through the layers together; each is a text of its own.
+struct WindowBatch {
+  std::span<const int32_t> tokens;  // n_windows * context ids
+  uint64_t n_windows = 0;
+  uint64_t context = 0;
+  // The positions [scored_begin, scored_begin + n_scored) of each window go on to the vocabulary.
+  uint64_t scored_begin = 0;
+  uint64_t n_scored = 0;
+};
+
+// A model that can be evaluated over windows of text. Work is done in the caller's oneTBB arena,
+// split by shape alone: the same bits for any number of threads.
+class LanguageModel {
+ public:
+  virtual ~LanguageModel() = default;
+  virtual const ModelSpec& spec() const = 0;
+
+  // Returns the bytes that Forward needs for its batch beside `hidden`.
+  // Units: bytes.
+  virtual uint64_t ActivationBytes(uint64_t n_windows, uint64_t context) const = 0;
+
+  // Sends `batch` through all layers and writes what the output matrix is multiplied with.
+  // Shape: hidden [n_windows * n_scored, d_model].
+  // Cost: every weight is read and decoded once.
+  // Throws: as TensorStore::ReadRows; Error kData "forward.token" for an id outside the vocabulary.
+  virtual void Forward(const WindowBatch& batch, std::span<float> hidden) const = 0;
+
+  // Writes the logits of the vocabulary's entries [begin, begin + count) for rows of `hidden`.
+  // Shape: hidden [n_rows, d_model]; logits [n_rows, count].
+  virtual void Logits(std::span<const float> hidden, uint64_t begin, uint64_t count,
+                      std::span<float> logits) const = 0;
+};
+
+struct ArchInfo {
+  std::string_view name;  // general.architecture
+  // Throws: as OpenLanguageModel. Requires: `store` outlives the model.
+  std::unique_ptr<LanguageModel> (*Open)(const TensorStore& store, const ForwardOptions& options);
+};
+
+// Returns the table.
+std::span<const ArchInfo* const> AllArchs();
+
+// Returns the model in `store`, its tensors found and their shapes checked.
+// Throws: Error kUnsupported "arch.unknown" or "arch.dtype"; kData "arch.spec", "arch.missing-tensor"
+// or "arch.shape", which name tensor, found and expected.
+// Requires: `store` outlives the model.
+std::unique_ptr<LanguageModel> OpenLanguageModel(const TensorStore& store,
+                                                 const ForwardOptions& options);
+
+}  // namespace quern
