@@ -18,8 +18,10 @@ if(QUERN_ONEDNN)
   find_library(DNNL_LIBRARY dnnl REQUIRED)
   add_library(quern_dnnl INTERFACE IMPORTED)
   target_include_directories(quern_dnnl SYSTEM INTERFACE ${DNNL_INCLUDE_DIR})
-  target_link_libraries(quern_dnnl INTERFACE ${DNNL_LIBRARY})
-  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  # Debian's oneDNN runs on g++'s OpenMP runtime, and omp_set_num_threads must reach that one. So libgomp is
+  # linked by name, not found as OpenMP::OpenMP_CXX: with clang that would be libomp, a second runtime, and
+  # clang has no <omp.h> either (declare what is called: extern "C" void omp_set_num_threads(int)).
+  target_link_libraries(quern_dnnl INTERFACE ${DNNL_LIBRARY} gomp)
 endif()
 if(QUERN_TESTS)
   find_package(GTest REQUIRED)
