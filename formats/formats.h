@@ -1,0 +1,67 @@
+// What a file is, told by its first bytes, and the table of containers that hold whole models.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "formats/core/bytes.h"
+#include "formats/core/error.h"
+#include "formats/core/file.h"
+#include "formats/core/stream.h"
+
+namespace quern {
+
+enum class FileKind : uint8_t {
+  kGguf,
+  kQpack,
+  kTorchZip,       // torch.save since 1.6
+  kTorchLegacy,    // a bare pickle stream: torch.save before 1.6
+  kTar,            // torch.save before 0.1.10, or any tar
+  kSafetensors,
+  kSentencePiece,
+  kTiktoken,
+  kJson,
+  kImatrix,        // llama.cpp's legacy imatrix.dat
+  kGitLfsPointer,
+  kHtml,
+  kOldGgml,        // ggml, ggmf, ggjt, ggla
+  kForeign,        // something recognised that is nothing for quern: 7z, gzip, …
+  kDirectory,
+  kUnknown,
+};
+
+// Returns a phrase for messages: "a GGUF file", "a Git LFS pointer", …
+std::string_view DescriptionOf(FileKind kind);
+
+// Bytes that a caller of DetectKind should give, if the file has as many.
+inline constexpr size_t kDetectBytes = 4096;
+
+// Returns the kind of a file that begins with `head`. What the bytes leave open (an empty or damaged
+// file) the extension of `path` decides.
+FileKind DetectKind(ByteView head, std::string_view path);
+// Returns the kind of the file or folder at `path`.
+// Throws: Error kSystem if it cannot be opened.
+FileKind DetectKind(const std::string& path);
+
+// Returns the error for a file of kind `kind` where `wanted` ("a model") was asked for, with what to
+// do about it: "input.lfs-pointer", "input.html", "input.unknown-format", "input.kind".
+Error WrongKind(FileKind kind, ByteView head, std::string_view path, std::string_view wanted);
+
+// A container of whole models. Adding one is a row in the table of formats.cc.
+struct Container {
+  FileKind kind;
+  std::string_view name;  // "gguf", as for --format
+  std::unique_ptr<TensorStore> (*open)(std::shared_ptr<const RandomAccessBytes> bytes);
+  std::unique_ptr<TensorSource> (*read_stream)(std::unique_ptr<ByteStream> stream);
+  std::unique_ptr<TensorSink> (*make_writer)(std::unique_ptr<Output> output);
+};
+
+std::span<const Container> AllContainers();
+// Returns the row with that kind or name, or null.
+const Container* FindContainer(FileKind kind);
+const Container* FindContainer(std::string_view name);
+
+}  // namespace quern

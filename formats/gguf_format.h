@@ -1,0 +1,25 @@
+// GGUF as numbers: what formats/GGUF.md specifies and both reader and writer need.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace quern {
+
+inline constexpr uint32_t kGgufMagic = 0x46554747;  // "GGUF" on disk
+inline constexpr uint32_t kGgufVersion = 3;         // what quern writes
+inline constexpr uint64_t kGgufAlignment = 32;      // what quern writes; the default of readers
+
+// Limits of quern's reader, far above any real file, so that memory stays bounded (GGUF.md, Limits).
+inline constexpr uint64_t kGgufMaxKeys = 262144;
+inline constexpr uint64_t kGgufMaxTensors = 262144;
+inline constexpr uint64_t kGgufMaxHeaderBytes = uint64_t{128} << 20;
+inline constexpr uint64_t kGgufMaxKeyBytes = 65535;
+inline constexpr uint64_t kGgufMaxTensorNameBytes = 63;  // ggml's buffer of 64 holds a final NUL
+
+inline constexpr std::string_view kGgufAlignmentKey = "general.alignment";
+
+// The version of every quantized block layout that exists since GGUF does (GGML_QNT_VERSION).
+inline constexpr uint32_t kGgufQuantizationVersion = 2;
+
+}  // namespace quern

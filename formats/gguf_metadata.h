@@ -1,0 +1,52 @@
+// The only place that knows GGUF's keys and tensor names: header ⇄ manifest.
+//
+// ManifestFromGguf(MetadataFromManifest(m), m.tensors) == m for every manifest that came from a
+// header or a converter: what is interpreted is written back, what is not stays in
+// Manifest::metadata, in order.
+// Source: formats/GGUF.md, "Keys" and "Tensors".
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/core/manifest.h"
+#include "formats/core/metadata.h"
+#include "formats/core/tensor.h"
+
+namespace quern {
+
+// Returns the GGUF name of the weight with that role, e.g. "blk.3.attn_q.weight".
+// Requires: role is not kOther; `layer` is set exactly for per-layer roles.
+std::string TensorName(TensorRole role, std::optional<uint32_t> layer = std::nullopt);
+
+// Returns true for the roles that exist once per layer.
+bool IsPerLayer(TensorRole role);
+
+struct TensorRoleAndLayer {
+  TensorRole role = TensorRole::kOther;
+  std::optional<uint32_t> layer;
+  bool operator==(const TensorRoleAndLayer&) const = default;
+};
+// The inverse of TensorName; kOther for every other name.
+TensorRoleAndLayer ParseTensorName(std::string_view name);
+
+// Interprets a header. `spec` stays absent where general.architecture is unknown, a key that it
+// needs is missing, or it uses something quern does not compute: such a file can still be
+// inspected, copied and packed (RequireSpec says why it cannot be run).
+// Throws: Error kData "model.value" (a key's value is impossible), "gguf.key-type" (its type is),
+// "tokenizer.*"; kUnsupported "gguf.quantization-version".
+Manifest ManifestFromGguf(std::vector<MetadataEntry> metadata, std::vector<TensorInfo> tensors,
+                          std::string_view file);
+
+// Returns the keys of the header of `manifest`, in canonical order.
+std::vector<MetadataEntry> MetadataFromManifest(const Manifest& manifest);
+
+// Returns the spec.
+// Throws: Error kUnsupported "model.architecture", "model.feature", or kData "model.missing-key",
+// that names what is missing.
+const ModelSpec& RequireSpec(const Manifest& manifest, std::string_view file);
+
+}  // namespace quern

@@ -1,0 +1,77 @@
+// Reads GGUF, versions 1 to 3, little-endian: the header, an opened file, a stream.
+//
+// Nothing in the file is believed before it was checked against the limits of gguf_format.h and,
+// where it is known, the file's length.
+// Source: formats/GGUF.md.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/core/file.h"
+#include "formats/core/manifest.h"
+#include "formats/core/metadata.h"
+#include "formats/core/stream.h"
+#include "formats/core/tensor.h"
+#include "formats/gguf_format.h"
+
+namespace quern {
+
+// A parsed header: valid in itself, uninterpreted (formats/gguf_metadata.h interprets it).
+struct GgufHeader {
+  uint32_t version = 0;
+  uint64_t alignment = kGgufAlignment;
+  std::vector<MetadataEntry> metadata;  // every key, in file order
+  std::vector<TensorInfo> tensors;      // names, types and shapes; role is kOther
+  std::vector<uint64_t> offsets;        // of each tensor, from data_offset
+  uint64_t header_bytes = 0;            // up to the end of the last tensor info
+  uint64_t data_offset = 0;             // header_bytes aligned up; equal to it without tensors
+  uint64_t data_end = 0;                // behind the last tensor and its padding
+
+  // The offset in the file behind the last tensor's own bytes: a file may end here, without padding.
+  uint64_t min_file_bytes() const;
+  bool operator==(const GgufHeader&) const = default;
+};
+
+// Reads exactly the header's bytes (up to header_bytes) from a stream that stands at its beginning.
+// Many small reads: give a BufferedStream where the stream is a descriptor.
+// Throws: Error kData or kUnsupported with ids "gguf.*" (the list is in GGUF.md, "What a reader must
+// reject"); where stream.size_bytes() is known, also "gguf.tensor-past-eof".
+GgufHeader ReadGgufHeader(ByteStream& stream);
+
+// An opened GGUF file. Every extent was validated before any access.
+class GgufFile final : public TensorStore {
+ public:
+  // Throws: as ReadGgufHeader and ManifestFromGguf.
+  explicit GgufFile(std::shared_ptr<const RandomAccessBytes> bytes);
+
+  const Manifest& manifest() const override { return manifest_; }
+  const std::string& name() const override { return bytes_->name(); }
+  void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const override;
+
+  // The layout of the file. Its metadata and tensors were moved into the manifest.
+  const GgufHeader& layout() const { return header_; }
+  const RandomAccessBytes& bytes() const { return *bytes_; }
+  // The offset in the file of the first byte of tensor `i`.
+  uint64_t tensor_offset(size_t i) const { return header_.data_offset + header_.offsets[i]; }
+  // Units: bytes of the file behind data_end.
+  uint64_t trailing_bytes() const;
+
+ private:
+  std::shared_ptr<const RandomAccessBytes> bytes_;
+  GgufHeader header_;
+  Manifest manifest_;
+};
+
+// Throws: as GgufFile.
+std::unique_ptr<TensorStore> OpenGguf(std::shared_ptr<const RandomAccessBytes> bytes);
+
+// Returns a source over a GGUF stream. It reads on to the end of the stream after the last tensor,
+// so that whoever writes into the pipe is never cut off.
+// Throws: as GgufFile; its Next throws kData "gguf.tensor-past-eof", naming the tensor, where the
+// stream ends early.
+std::unique_ptr<TensorSource> ReadGgufStream(std::unique_ptr<ByteStream> stream);
+
+}  // namespace quern

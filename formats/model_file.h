@@ -1,0 +1,24 @@
+// Opens a model in any container of formats/formats.h, from a path or a stream.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/core/file.h"
+#include "formats/core/stream.h"
+
+namespace quern {
+
+// Returns the opened, validated model at `path`.
+// Throws: Error as the container's reader; "input.*" (formats/formats.h) if it is no model file.
+std::unique_ptr<TensorStore> OpenModelFile(const std::string& path);
+
+// Returns the files that OpenModelFile reads for `path`: itself, or all parts of a split model.
+std::vector<std::string> ModelFilesOf(const std::string& path);
+
+// Returns the model that comes through `stream` (standard input).
+// Throws: as OpenModelFile.
+std::unique_ptr<TensorSource> ReadModelStream(std::unique_ptr<ByteStream> stream);
+
+}  // namespace quern
