@@ -1,0 +1,115 @@
+// PyTorch checkpoints (.pth, .pt, .bin): a zip archive with a pickle that describes tensors and one
+// entry of raw bytes per storage. Nothing in the pickle is ever executed (formats/pickle.h).
+// Source: facts of PyTorch's serialization.py, inline_container.cc and _weights_only_unpickler.py.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/core/bytes.h"
+#include "formats/core/dtype.h"
+#include "formats/core/file.h"
+#include "formats/zip_archive.h"
+
+namespace quern {
+
+// One tensor of the state dict: a strided view of a storage, all extents checked.
+struct TorchTensor {
+  std::string name;              // as in the state dict, common wrapper prefixes stripped
+  std::optional<DType> dtype;    // nothing where quern has no such type (uint8, bool, complex64, …)
+  std::string_view dtype_name;   // torch's: "float16", "bfloat16", "uint8", …
+  std::vector<uint64_t> shape;   // rank 0 to 8
+  std::vector<uint64_t> strides; // Units: elements; as many as dimensions
+  uint64_t storage_offset_elems = 0;
+  uint32_t elem_bytes = 0;
+  uint32_t storage = 0;          // index into TorchCheckpoint::storages()
+
+  // The product of all dimensions but the last; 1 for vectors and scalars.
+  uint64_t rows() const;
+  // The last dimension; 1 for a scalar.
+  uint64_t cols() const { return shape.empty() ? 1 : shape.back(); }
+  uint64_t n_elems() const { return rows() * cols(); }
+  uint64_t row_bytes() const { return cols() * elem_bytes; }
+  uint64_t size_bytes() const { return n_elems() * elem_bytes; }
+  // Returns true if the elements lie one after the other, in row-major order.
+  bool is_contiguous() const;
+};
+
+// Raw bytes that one or several tensors are views of.
+struct TorchStorage {
+  std::string_view entry;  // the zip entry, e.g. "consolidated.00/data/17"
+  uint64_t file_offset = 0;
+  uint64_t size_bytes = 0;
+  uint32_t crc32 = 0;
+};
+
+struct TorchOpenOptions {
+  // Check the CRC-32 of the pickle, and of each storage when its first row is read. (PyTorch can be
+  // told to write wrong ones: torch.serialization.set_crc32_options(False).)
+  bool verify_crc = true;
+};
+
+class TorchCheckpoint {
+ public:
+  // Recognizes the container, reads the description and checks every extent; reads no weights.
+  // The state dict is found below wrappers such as {'model': …, 'optimizer': …}, whose other members are
+  // ignored. Requires: `bytes` outlives the checkpoint.
+  // Throws: Error kData or kUnsupported: "input.*", "zip.*", "pickle.*", "text.utf8" and
+  //   kUnsupported  "torch.legacy-format", "torch.tar-format", "torch.preview-format", "torch.torchscript",
+  //                 "torch.byteorder", "torch.root", "torch.unsupported-tensor", "torch.dtype"
+  //   kData         "torch.no-data-pkl", "torch.ambiguous", "torch.byteorder", "torch.persistent-id",
+  //                 "torch.tensor-args", "torch.rank", "torch.shape", "torch.stride", "torch.bounds",
+  //                 "torch.tensor-too-large", "torch.storage-missing", "torch.storage-size",
+  //                 "torch.duplicate-tensor", "torch.no-tensors".
+  // Cost: memory of the order of the archive's directory and the pickle.
+  static TorchCheckpoint Open(const RandomAccessBytes& bytes, const TorchOpenOptions& options = {});
+
+  TorchCheckpoint(TorchCheckpoint&&) = default;
+  TorchCheckpoint& operator=(TorchCheckpoint&&) = default;
+
+  const std::string& name() const { return archive_.bytes().name(); }
+  // In the order of the state dict.
+  std::span<const TorchTensor> tensors() const { return tensors_; }
+  // Returns the tensor of that name, or nullptr. Cost: logarithmic.
+  const TorchTensor* Find(std::string_view tensor_name) const;
+  // The storages that the tensors use, in the order of first use.
+  std::span<const TorchStorage> storages() const { return storages_; }
+
+  // Copies rows [row_begin, row_begin + row_count) in row-major order, whatever the strides.
+  // Contiguous rows are one read. May be called from many threads at once.
+  // Requires: the rows exist; out.size() == row_count * tensor.row_bytes(); `tensor` is of tensors().
+  // Throws: Error kData "zip.crc" (TorchOpenOptions::verify_crc), "input.truncated"; kSystem.
+  // Cost: besides `out`, at most 1 MiB.
+  void ReadRows(const TorchTensor& tensor, uint64_t row_begin, uint64_t row_count,
+                MutableByteView out) const;
+
+  // Checks the CRC-32 of one storage, unless that was done before. ReadRows does so by itself with
+  // TorchOpenOptions::verify_crc; the bytes then come a second time, out of the page cache.
+  // Throws: Error kData "zip.crc" that names the entry.
+  void VerifyStorageCrc(size_t storage) const;
+  // Checks every entry of the archive, in the order of the file, at the speed of the disk.
+  void VerifyAllCrcs() const;
+
+ private:
+  TorchCheckpoint(ZipArchive archive, bool verify_crc)
+      : archive_(std::move(archive)), verify_crc_(verify_crc) {}
+
+  ZipArchive archive_;
+  bool verify_crc_;
+  std::vector<TorchStorage> storages_;
+  std::vector<TorchTensor> tensors_;
+  std::vector<uint32_t> by_name_;  // indices of tensors_, sorted by name
+  std::unique_ptr<std::atomic<bool>[]> verified_;  // one per storage
+};
+
+// Returns true if these first bytes of a file are those of some PyTorch container, also of those
+// that Open refuses by name. `head` should hold 265 bytes, if the file has so many.
+bool LooksLikeTorch(ByteView head);
+
+}  // namespace quern

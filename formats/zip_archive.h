@@ -1,0 +1,62 @@
+// A strict reader of zip archives: what PyTorch writes, and nothing that two readers could
+// understand differently.
+//
+// Stored entries only. Refused: a prefix, bytes behind the end record, bytes between entries that
+// belong to none, overlapping or duplicate entries, a local header that disagrees with the central
+// directory, encryption, symbolic links, names that are paths out of the archive. Every extent is
+// checked against the file before it is used. Alignment and timestamps are ignored.
+// Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3 to 4.5.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "formats/core/file.h"
+
+namespace quern {
+
+struct ZipEntry {
+  std::string_view name;  // lives as long as the archive
+  uint64_t data_offset = 0;
+  uint64_t size_bytes = 0;
+  uint32_t crc32 = 0;
+};
+
+class ZipArchive {
+ public:
+  // Reads and checks the directory and every local header, but no data.
+  // Requires: `bytes` outlives the archive.
+  // Throws: Error kData "zip.eocd", "zip.zip64", "zip.directory", "zip.name", "zip.flags",
+  // "zip.duplicate-entry", "zip.local-mismatch", "zip.overlap", "zip.entry-past-eof",
+  // "zip.hidden-bytes", "input.trailing-data"; kUnsupported "zip.method", "zip.multi-disk".
+  // Cost: one read for the directory and one per entry; memory of the order of the directory.
+  static ZipArchive Open(const RandomAccessBytes& bytes);
+
+  ZipArchive(ZipArchive&&) = default;
+  ZipArchive& operator=(ZipArchive&&) = default;
+
+  const RandomAccessBytes& bytes() const { return *bytes_; }
+  // In the order of the central directory.
+  std::span<const ZipEntry> entries() const { return entries_; }
+  // Returns the entry of that name, or nullptr. Cost: logarithmic.
+  const ZipEntry* Find(std::string_view name) const;
+
+  // Returns the whole data of a small entry, its CRC-32 checked if `verify_crc`.
+  // Throws: Error kData "zip.crc".
+  std::vector<uint8_t> Read(const ZipEntry& entry, bool verify_crc = true) const;
+  // Reads the entry's data at full bandwidth in bounded memory and checks its CRC-32.
+  // Throws: Error kData "zip.crc" that names the entry and both values.
+  void VerifyCrc(const ZipEntry& entry) const;
+
+ private:
+  explicit ZipArchive(const RandomAccessBytes& bytes) : bytes_(&bytes) {}
+
+  const RandomAccessBytes* bytes_;
+  std::vector<uint8_t> directory_;  // the names of entries_ point into it
+  std::vector<ZipEntry> entries_;
+  std::vector<uint32_t> by_name_;  // indices of entries_, sorted by name
+};
+
+}  // namespace quern
