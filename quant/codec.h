@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include "formats/core/dtype.h"
@@ -19,7 +20,7 @@ enum class Effort : uint8_t { kFast, kNormal, kBest };
 
 // Whole rows for an encoder, contiguous.
 struct EncodeInput {
-  const float* x;  // n_rows * n_cols, all finite
+  const float* x;  // n_rows * n_cols, none above BlockCodec::max_abs
   uint64_t n_rows;
   uint64_t n_cols;                    // a multiple of the type's block_elems
   const float* importance = nullptr;  // n_cols weights, finite and not negative; or null
@@ -34,6 +35,8 @@ using DecodeFn = void (*)(const uint8_t* blocks, uint64_t n_elems, float* out) n
 
 struct BlockCodec {
   DType type;
+  // Encoders take |x| <= max_abs: beyond it a scale would overflow to infinity.
+  float max_abs;
   EncodeFn encode;
   DecodeFn decode;
   // The specification in code, without SIMD: the same bytes and bits as the two above.
@@ -46,8 +49,12 @@ std::span<const BlockCodec* const> AllCodecs();
 // Returns the codec of `type`, or null if quern neither encodes nor decodes it.
 const BlockCodec* FindCodec(DType type);
 
+// Returns the index of the first of x[0..n) that is NaN or whose magnitude is above `limit`, or n.
+uint64_t FirstAbove(const float* x, uint64_t n, float limit) noexcept;
 // Returns the index of the first NaN or infinity among x[0..n), or n if all are finite.
-uint64_t FirstNonFinite(const float* x, uint64_t n) noexcept;
+inline uint64_t FirstNonFinite(const float* x, uint64_t n) noexcept {
+  return FirstAbove(x, n, std::numeric_limits<float>::max());
+}
 inline bool AllFinite(const float* x, uint64_t n) noexcept { return FirstNonFinite(x, n) == n; }
 
 }  // namespace quern

@@ -1,0 +1,12 @@
+// The rows of the table in codecs.cc, each defined in the file of its type.
+#pragma once
+
+#include "quant/codec.h"
+
+namespace quern {
+
+extern const BlockCodec kCodecF32, kCodecF16, kCodecBF16;  // float_codecs.cc
+extern const BlockCodec kCodecQ4_0;                        // q4_0.cc
+extern const BlockCodec kCodecQ8_0;                        // q8_0.cc
+
+}  // namespace quern

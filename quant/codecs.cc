@@ -1,0 +1,22 @@
+#include "quant/codec.h"
+#include "quant/codec_rows.h"
+
+namespace quern {
+namespace {
+
+constexpr const BlockCodec* kCodecs[] = {
+    &kCodecF32, &kCodecF16, &kCodecBF16, &kCodecQ4_0, &kCodecQ8_0,
+};
+
+}  // namespace
+
+std::span<const BlockCodec* const> AllCodecs() { return kCodecs; }
+
+const BlockCodec* FindCodec(DType type) {
+  for (const BlockCodec* codec : kCodecs) {
+    if (codec->type == type) return codec;
+  }
+  return nullptr;
+}
+
+}  // namespace quern
