@@ -7,7 +7,8 @@
 namespace quern {
 namespace {
 
-// Returns the length of the well-formed UTF-8 sequence that begins at text[i], or 0 if there is none.
+// Returns the length of the well-formed UTF-8 sequence that begins at text[i], or 0 if there is
+// none.
 size_t Utf8SequenceLength(std::string_view text, size_t i) {
   const auto byte = [&](size_t k) { return static_cast<uint8_t>(text[k]); };
   const uint8_t lead = byte(i);
@@ -32,12 +33,35 @@ Error::Error(ErrorCode code, std::string_view id, std::string_view what)
   Compose();
 }
 
-Error& Error::File(std::string_view name) { file_ = name; Compose(); return *this; }
-Error& Error::Where(std::string_view where) { where_ = where; Compose(); return *this; }
-Error& Error::Offset(uint64_t byte_offset) { offset_ = byte_offset; Compose(); return *this; }
-Error& Error::Found(std::string_view found) { found_ = found; Compose(); return *this; }
-Error& Error::Expected(std::string_view expected) { expected_ = expected; Compose(); return *this; }
-Error& Error::Hint(std::string_view hint) { hint_ = hint; return *this; }
+Error& Error::File(std::string_view name) {
+  file_ = name;
+  Compose();
+  return *this;
+}
+Error& Error::Where(std::string_view where) {
+  where_ = where;
+  Compose();
+  return *this;
+}
+Error& Error::Offset(uint64_t byte_offset) {
+  offset_ = byte_offset;
+  Compose();
+  return *this;
+}
+Error& Error::Found(std::string_view found) {
+  found_ = found;
+  Compose();
+  return *this;
+}
+Error& Error::Expected(std::string_view expected) {
+  expected_ = expected;
+  Compose();
+  return *this;
+}
+Error& Error::Hint(std::string_view hint) {
+  hint_ = hint;
+  return *this;
+}
 
 void Error::Compose() {
   line_.clear();

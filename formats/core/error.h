@@ -65,12 +65,13 @@ inline Error UnsupportedError(std::string_view id, std::string_view what) {
   return Error(ErrorCode::kUnsupported, id, what);
 }
 
-// Returns an error of code kSystem for the failed system call `action` on `file`, with errno's text.
-// `err` is the saved errno.
+// Returns an error of code kSystem for the failed system call `action` on `file`, with errno's
+// text. `err` is the saved errno.
 Error SystemError(std::string_view id, std::string_view action, std::string_view file, int err);
 
 // Returns `text` safe for a terminal and a log: control bytes, backslashes, quotes and bytes that
-// are no valid UTF-8 appear as \xNN (NUL as "\x00"), and text longer than `max_bytes` is cut with "…".
+// are no valid UTF-8 appear as \xNN (NUL as "\x00"), and text longer than `max_bytes` is cut with
+// "…".
 std::string Escaped(std::string_view text, size_t max_bytes = 120);
 // Escaped() between single quotes.
 std::string Quoted(std::string_view text, size_t max_bytes = 120);

@@ -85,7 +85,8 @@ void InputFile::ReadAt(uint64_t offset, MutableByteView out) const {
 
 void MemoryBytes::ReadAt(uint64_t offset, MutableByteView out) const {
   if (!FitsWithin(offset, out.size(), bytes_.size())) {
-    throw TruncatedInput(name_, offset, bytes_.size() - std::min<uint64_t>(offset, bytes_.size()), out.size());
+    throw TruncatedInput(name_, offset, bytes_.size() - std::min<uint64_t>(offset, bytes_.size()),
+                         out.size());
   }
   if (!out.empty()) std::memcpy(out.data(), bytes_.data() + offset, out.size());
 }
@@ -118,8 +119,8 @@ size_t FdStream::Read(MutableByteView out) {
 }
 
 size_t RandomAccessStream::Read(MutableByteView out) {
-  const size_t n = static_cast<size_t>(
-      std::min<uint64_t>(out.size(), bytes_.size_bytes() - position_));
+  const size_t n =
+      static_cast<size_t>(std::min<uint64_t>(out.size(), bytes_.size_bytes() - position_));
   bytes_.ReadAt(position_, out.first(n));
   position_ += n;
   return n;

@@ -123,15 +123,15 @@ class Output {
  public:
   virtual ~Output() = default;
   virtual const std::string& name() const = 0;
-  // Throws: Error kSystem "output.write".
+  // Throws: Error kSystem "output.write"; "output.pipe" if nobody reads the pipe any more.
   virtual void Write(ByteView bytes) = 0;
   virtual void Commit() = 0;
 };
 
 struct OutputOptions {
-  bool force = false;            // Replace an existing file.
-  std::vector<FileId> inputs;    // Files that the output must not be.
-  uint64_t expected_bytes = 0;   // For the free-space check; 0 = unknown.
+  bool force = false;           // Replace an existing file.
+  std::vector<FileId> inputs;   // Files that the output must not be.
+  uint64_t expected_bytes = 0;  // For the free-space check; 0 = unknown.
 };
 
 // Returns the output for `path`: an AtomicFile; a plain descriptor for a device or FIFO.

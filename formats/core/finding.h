@@ -26,7 +26,8 @@ struct Finding {
 };
 
 // Returns `error` as a finding, so that both are worded by the same code.
-inline Finding FindingFrom(const Error& error, Finding::Severity severity = Finding::Severity::kError) {
+inline Finding FindingFrom(const Error& error,
+                           Finding::Severity severity = Finding::Severity::kError) {
   return {severity, error.id(), error.what(), error.hint()};
 }
 

@@ -33,7 +33,7 @@ constexpr uint16_t F32ToF16(float f) {
   const uint32_t magnitude = bits & 0x7FFFFFFFu;
   if (magnitude > 0x7F800000u) return static_cast<uint16_t>(sign | 0x7E00u);
   if (magnitude >= 0x477FF000u) return static_cast<uint16_t>(sign | 0x7C00u);  // >= 65520
-  if (magnitude < 0x38800000u) {  // Below 2^-14: the result is subnormal or zero.
+  if (magnitude < 0x38800000u) {               // Below 2^-14: the result is subnormal or zero.
     if (magnitude < 0x33000000u) return sign;  // Below 2^-25 everything rounds to zero.
     const uint32_t shift = 126u - (magnitude >> 23);  // 14..24
     const uint32_t mantissa = (magnitude & 0x7FFFFFu) | 0x800000u;

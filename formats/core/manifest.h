@@ -25,8 +25,9 @@ struct Provenance {
 };
 
 struct Manifest {
-  std::string name;               // general.name: --name or a config's, never a folder's; may be empty
-  std::optional<ModelSpec> spec;  // absent where the file is no model quern knows (still copied, packed)
+  std::string name;  // general.name: --name or a config's, never a folder's; may be empty
+  std::optional<ModelSpec>
+      spec;  // absent where the file is no model quern knows (still copied, packed)
   Tokenizer tokenizer;
   std::vector<TensorInfo> tensors;
   std::optional<uint32_t> file_type;    // general.file_type

@@ -15,18 +15,42 @@ namespace quern {
 
 // The numbers are those of the file.
 enum class MetadataType : uint32_t {
-  kUint8 = 0, kInt8 = 1, kUint16 = 2, kInt16 = 3, kUint32 = 4, kInt32 = 5, kFloat32 = 6, kBool = 7,
-  kString = 8, kArray = 9, kUint64 = 10, kInt64 = 11, kFloat64 = 12,
+  kUint8 = 0,
+  kInt8 = 1,
+  kUint16 = 2,
+  kInt16 = 3,
+  kUint32 = 4,
+  kInt32 = 5,
+  kFloat32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kUint64 = 10,
+  kInt64 = 11,
+  kFloat64 = 12,
 };
 
 // Returns the bytes of one scalar of `type`; 0 for strings and arrays.
 constexpr uint32_t ScalarBytes(MetadataType type) {
   switch (type) {
-    case MetadataType::kUint8: case MetadataType::kInt8: case MetadataType::kBool: return 1;
-    case MetadataType::kUint16: case MetadataType::kInt16: return 2;
-    case MetadataType::kUint32: case MetadataType::kInt32: case MetadataType::kFloat32: return 4;
-    case MetadataType::kUint64: case MetadataType::kInt64: case MetadataType::kFloat64: return 8;
-    case MetadataType::kString: case MetadataType::kArray: return 0;
+    case MetadataType::kUint8:
+    case MetadataType::kInt8:
+    case MetadataType::kBool:
+      return 1;
+    case MetadataType::kUint16:
+    case MetadataType::kInt16:
+      return 2;
+    case MetadataType::kUint32:
+    case MetadataType::kInt32:
+    case MetadataType::kFloat32:
+      return 4;
+    case MetadataType::kUint64:
+    case MetadataType::kInt64:
+    case MetadataType::kFloat64:
+      return 8;
+    case MetadataType::kString:
+    case MetadataType::kArray:
+      return 0;
   }
   return 0;
 }

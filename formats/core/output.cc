@@ -61,7 +61,8 @@ void WriteAll(int fd, ByteView bytes, const std::string& name) {
     if (put < 0 && errno == EINTR) continue;
     if (put < 0) {
       const int err = errno;
-      Error error = SystemError("output.write", "write", name, err);
+      // A reader that went away is no fault to report: the program ends as SIGPIPE would end it.
+      Error error = SystemError(err == EPIPE ? "output.pipe" : "output.write", "write", name, err);
       if (err == ENOSPC || err == EDQUOT) error.Hint("free some space, or write to another disk");
       throw error;
     }
@@ -97,7 +98,8 @@ class AtomicFile final : public Output {
     RemoveLeftovers();
     fd_ = open(directory_.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
     if (fd_ < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) OpenNamed();
-    if (fd_ < 0) throw SystemError("output.open", "create a file in the directory of", shown_path, errno);
+    if (fd_ < 0)
+      throw SystemError("output.open", "create a file in the directory of", shown_path, errno);
   }
   ~AtomicFile() override { close(fd_); }
 
@@ -141,7 +143,8 @@ class AtomicFile final : public Output {
 
   std::string NewTemporaryPath() const {
     static std::atomic<uint32_t> counter{0};
-    return fmt::format("{}/.{}.quern-tmp-{}-{}", directory_, base_name_.substr(0, 200), getpid(), counter++);
+    return fmt::format("{}/.{}.quern-tmp-{}-{}", directory_, base_name_.substr(0, 200), getpid(),
+                       counter++);
   }
 
   void OpenNamed() {
@@ -177,7 +180,8 @@ class AtomicFile final : public Output {
   std::unique_ptr<TemporaryName> named_;
 };
 
-// Returns `path` with symbolic links resolved, also where the last link's target does not exist yet.
+// Returns `path` with symbolic links resolved, also where the last link's target does not exist
+// yet.
 std::string ResolveTarget(const std::string& path) {
   std::string current = path;
   for (int depth = 0; depth < 40; ++depth) {

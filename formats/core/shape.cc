@@ -38,7 +38,8 @@ uint64_t Shape::rows() const {
 }
 
 std::string Shape::ToString() const {
-  return fmt::format("[{}]", fmt::join(dims_.begin(), dims_.begin() + static_cast<ptrdiff_t>(rank_), ", "));
+  return fmt::format("[{}]",
+                     fmt::join(dims_.begin(), dims_.begin() + static_cast<ptrdiff_t>(rank_), ", "));
 }
 
 }  // namespace quern

@@ -20,7 +20,8 @@ class Shape {
   // a file use Make.
   Shape(std::initializer_list<uint64_t> dims);
   // Returns the shape, or nothing if the rank is above four or the number of elements does not fit
-  // 63 bits. (Dimensions of zero count as one in that product, so that no order of dims hides an overflow.)
+  // 63 bits. (Dimensions of zero count as one in that product, so that no order of dims hides an
+  // overflow.)
   static std::optional<Shape> Make(std::span<const uint64_t> dims);
 
   size_t rank() const { return rank_; }

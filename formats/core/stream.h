@@ -21,7 +21,8 @@ class TensorStore {
   // Copies `count` rows of tensor `tensor`, from row `begin`, in the tensor's own type.
   // Requires: out.size() == count * row_bytes(); the rows exist.
   // Throws: Error kData if the input is shorter than it was; kSystem if the system cannot read it.
-  virtual void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const = 0;
+  virtual void ReadRows(size_t tensor, uint64_t begin, uint64_t count,
+                        MutableByteView out) const = 0;
 };
 
 // A model in motion: bands in manifest order, each tensor's rows in order, none missing.

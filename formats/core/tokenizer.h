@@ -14,7 +14,12 @@ namespace quern {
 
 // The numbers of SentencePiece and GGUF alike.
 enum class TokenType : int32_t {
-  kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6,
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6,
 };
 
 struct Tokenizer {
@@ -25,12 +30,12 @@ struct Tokenizer {
     kOther,          // another tool's: carried along, cannot tokenize
   };
   Kind kind = Kind::kNone;
-  std::string model_name;       // tokenizer.ggml.model as read, for kOther
-  std::string pre;              // pre-tokenizer: "default", "llama-bpe", …
-  StringList tokens;            // id = index
-  std::vector<float> scores;    // empty, or one per token
-  std::vector<TokenType> types; // empty, or one per token
-  StringList merges;            // kBytePair: "left right", in rank order
+  std::string model_name;        // tokenizer.ggml.model as read, for kOther
+  std::string pre;               // pre-tokenizer: "default", "llama-bpe", …
+  StringList tokens;             // id = index
+  std::vector<float> scores;     // empty, or one per token
+  std::vector<TokenType> types;  // empty, or one per token
+  StringList merges;             // kBytePair: "left right", in rank order
   std::optional<uint32_t> bos_id, eos_id, unk_id, pad_id, eot_id, eom_id;
   std::optional<uint32_t> fim_prefix_id, fim_suffix_id, fim_middle_id;
   std::optional<bool> add_bos, add_eos, add_space_prefix;

@@ -9,8 +9,15 @@ namespace {
 
 TEST(Error, MessageHasEveryPartInOrder) {
   Error error = DataError("gguf.n-dims", "bad rank");
-  error.File("m.gguf").Where("tensor 't'").Offset(40).Found("5").Expected("1 to 4").Hint("fetch it again");
-  EXPECT_STREQ(error.what(), "m.gguf: bad rank, tensor 't' (byte offset 40), found 5, expected 1 to 4 [gguf.n-dims]");
+  error.File("m.gguf")
+      .Where("tensor 't'")
+      .Offset(40)
+      .Found("5")
+      .Expected("1 to 4")
+      .Hint("fetch it again");
+  EXPECT_STREQ(
+      error.what(),
+      "m.gguf: bad rank, tensor 't' (byte offset 40), found 5, expected 1 to 4 [gguf.n-dims]");
   EXPECT_EQ(error.hint(), "fetch it again");
   EXPECT_EQ(static_cast<int>(error.code()), 3);
 }
@@ -18,15 +25,15 @@ TEST(Error, MessageHasEveryPartInOrder) {
 TEST(Error, EscapesWhatCouldSteerATerminal) {
   EXPECT_EQ(Quoted("\x1b]0;pwn\x07"), "'\\x1b]0;pwn\\x07'");
   EXPECT_EQ(Quoted(std::string_view("a\0b", 3)), "'a\\x00b'");
-  EXPECT_EQ(Quoted("\xC2\x9B" "2J"), "'\\xc2\\x9b2J'");
+  EXPECT_EQ(Quoted("\xC2\x9B"
+                   "2J"),
+            "'\\xc2\\x9b2J'");
   EXPECT_EQ(Quoted("it's \\"), "'it\\x27s \\x5c'");
   EXPECT_EQ(Quoted("▁né"), "'▁né'");
   EXPECT_EQ(Quoted("\xC3("), "'\\xc3('");
 }
 
-TEST(Error, CutsLongNames) {
-  EXPECT_EQ(Escaped(std::string(1000, 'x'), 10), "xxxxxxxxxx…");
-}
+TEST(Error, CutsLongNames) { EXPECT_EQ(Escaped(std::string(1000, 'x'), 10), "xxxxxxxxxx…"); }
 
 TEST(Utf8, AcceptsAndRefusesByRfc3629) {
   size_t bad = 99;

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <functional>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 
 #include "formats/core/error.h"
 
@@ -28,9 +28,12 @@ class FileTest : public testing::Test {
   }
   void TearDown() override { fs::remove_all(folder_); }
   std::string Path(const std::string& name) const { return folder_ / name; }
-  void Make(const std::string& name, const std::string& text) const { std::ofstream(Path(name)) << text; }
+  void Make(const std::string& name, const std::string& text) const {
+    std::ofstream(Path(name)) << text;
+  }
   size_t CountEntries() const {
-    return static_cast<size_t>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator()));
+    return static_cast<size_t>(
+        std::distance(fs::directory_iterator(folder_), fs::directory_iterator()));
   }
   static std::string IdOf(const std::function<void()>& action) {
     try {
@@ -116,8 +119,9 @@ TEST_F(FileTest, RefusesDirectoriesAndMissingFolders) {
 }
 
 TEST_F(FileTest, SaysHowMuchSpaceIsMissing) {
-  EXPECT_EQ(IdOf([&] { OpenOutput(Path("out"), {.inputs = {}, .expected_bytes = uint64_t{1} << 60}); }),
-            "output.space");
+  EXPECT_EQ(
+      IdOf([&] { OpenOutput(Path("out"), {.inputs = {}, .expected_bytes = uint64_t{1} << 60}); }),
+      "output.space");
 }
 
 TEST_F(FileTest, FullDeviceIsAnErrorThatNamesIt) {

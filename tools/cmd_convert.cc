@@ -1,0 +1,70 @@
+// quern convert: any checkpoint to GGUF, without quantizing.
+#include <CLI/CLI.hpp>
+
+#include "converters/converters.h"
+#include "quant/plan.h"
+#include "tools/command.h"
+#include "tools/io_args.h"
+#include "tools/pass.h"
+
+namespace quern {
+namespace {
+
+class ConvertCommand final : public Command {
+ public:
+  void AddOptions(CLI::App& app) override {
+    app.add_option("input", input_);
+    AddWriterFlags(app, writer_);
+    app.add_option("-t,--type", type_,
+                   "Type of the matrices: source (as they are, the default), f32, f16, bf16")
+        ->type_name("TYPE");
+    app.add_option("--context", context_,
+                   "Context length to record (default: what the checkpoint says, else a rule)")
+        ->type_name("N");
+    app.add_option("--name", name_, "Model name to record (general.name)")->type_name("TEXT");
+  }
+
+  int Run(Session& session) override {
+    CheckWriterFlags(writer_, session);
+    const std::optional<DType> type = DTypeFromName(type_);
+    if (type_ != "source" && !(type && IsFloat(*type))) {
+      throw UsageError("usage.type",
+                       "convert writes source, f32, f16 or bf16, not " + Quoted(type_))
+          .Hint("quern quantize writes the other types (quern types lists them)");
+    }
+    CheckpointOptions options{.context_length = {}, .name = name_, .log = &session.terminal};
+    if (!context_.empty()) {
+      options.context_length =
+          static_cast<uint32_t>(ParseCount("--context", context_, 1, UINT32_MAX));
+    }
+    OpenedSource source = OpenSource(ResolveInput(input_), options);
+    // A conversion may read a quantized GGUF: its blocks become floats, which loses nothing.
+    const QuantPlan plan = MakePlan(source.manifest(), type_, {.requantize = true});
+    return RunPass("convert", source, plan, writer_, session);
+  }
+
+ private:
+  std::string input_, context_, name_;
+  std::string type_ = "source";
+  WriterFlags writer_;
+};
+
+}  // namespace
+
+const CommandInfo kConvertCommand = {
+    .name = "convert",
+    .summary = "Turn a checkpoint into one GGUF file, nothing rounded",
+    .usage = "convert [IN] [-o OUT] [-t source|f32|f16|bf16]",
+    .examples =
+        "  quern convert Llama-2-7b/ -o llama-2-7b.gguf          types as they are\n"
+        "  quern convert Llama-2-7b/ -t f16 -o llama-2-7b.gguf   matrices as f16\n"
+        "  quern convert Llama-2-7b/ | zstd > llama-2-7b.gguf.zst\n",
+    .notes =
+        "IN is a folder in Meta's layout (consolidated.NN.pth, params.json, tokenizer.model), one "
+        ".pth file\n"
+        "beside its params.json, or a GGUF file; without IN, a GGUF stream from standard input.\n"
+        "With type source, matrices keep their type and vectors become f32.\n",
+    .make = [] { return std::unique_ptr<Command>(std::make_unique<ConvertCommand>()); },
+};
+
+}  // namespace quern

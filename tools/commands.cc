@@ -1,0 +1,13 @@
+// The table of subcommands: the one place to register a new one.
+#include "tools/command.h"
+
+namespace quern {
+
+std::span<const CommandInfo* const> AllCommands() {
+  static constexpr const CommandInfo* kCommands[] = {
+      &kConvertCommand, &kQuantizeCommand, &kInspectCommand, &kPerplexityCommand, &kTypesCommand,
+  };
+  return kCommands;
+}
+
+}  // namespace quern

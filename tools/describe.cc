@@ -1,0 +1,191 @@
+#include "tools/describe.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "formats/core/error.h"
+#include "tools/table.h"
+#include "tools/terminal.h"
+
+namespace quern {
+namespace {
+
+std::string_view NameOf(Tokenizer::Kind kind) {
+  switch (kind) {
+    case Tokenizer::Kind::kNone:
+      return "none";
+    case Tokenizer::Kind::kSentencePiece:
+      return "sentencepiece";
+    case Tokenizer::Kind::kBytePair:
+      return "byte-pair";
+    case Tokenizer::Kind::kOther:
+      return "other";
+  }
+  return "?";
+}
+
+double BitsPerWeight(const Manifest& manifest) {
+  const uint64_t n_elems = manifest.n_elems();
+  return n_elems == 0
+             ? 0
+             : 8.0 * static_cast<double>(manifest.tensor_bytes()) / static_cast<double>(n_elems);
+}
+
+struct TypeSum {
+  uint64_t n_tensors = 0, n_elems = 0, n_bytes = 0;
+};
+
+std::map<DType, TypeSum> SumByType(const Manifest& manifest) {
+  std::map<DType, TypeSum> sums;
+  for (const TensorInfo& tensor : manifest.tensors) {
+    TypeSum& sum = sums[tensor.dtype];
+    ++sum.n_tensors;
+    sum.n_elems += tensor.shape.n_elems();
+    sum.n_bytes += tensor.size_bytes();
+  }
+  return sums;
+}
+
+std::string DescribeSpec(const ModelSpec& spec, const Provenance& provenance) {
+  std::string context = fmt::format("{}", spec.context_length);
+  if (!provenance.context_length_source.empty())
+    context += fmt::format("  ({})", Escaped(provenance.context_length_source));
+  std::string out = fmt::format(
+      "architecture    {}\n"
+      "layers          {}\n"
+      "width           {}\n"
+      "feed-forward    {}\n"
+      "heads           {} (key/value {}), {} wide\n"
+      "vocabulary      {}\n"
+      "context         {}\n"
+      "norm epsilon    {}\n"
+      "rope base       {}\n",
+      Escaped(spec.arch), spec.n_layers, spec.d_model, spec.d_ff, spec.n_heads, spec.n_kv_heads,
+      spec.head_dim, spec.vocab_size, context, spec.norm_eps, spec.rope_theta);
+  if (spec.rope_linear_factor)
+    out += fmt::format("rope scaling    linear, {}\n", *spec.rope_linear_factor);
+  if (spec.tied_embeddings) out += "output          tied to the token embedding\n";
+  return out;
+}
+
+}  // namespace
+
+std::string DescribeTokenizer(const Tokenizer& tokenizer) {
+  if (tokenizer.kind == Tokenizer::Kind::kNone) return "tokenizer       none\n";
+  std::string out =
+      fmt::format("tokenizer       {}, {} tokens",
+                  tokenizer.kind == Tokenizer::Kind::kOther ? Quoted(tokenizer.model_name)
+                                                            : std::string(NameOf(tokenizer.kind)),
+                  tokenizer.tokens.size());
+  if (!tokenizer.merges.empty()) out += fmt::format(", {} merges", tokenizer.merges.size());
+  const auto special = [&](std::string_view name, const std::optional<uint32_t>& id) {
+    if (!id) return;
+    const std::string text =
+        *id < tokenizer.tokens.size() ? " " + Quoted(tokenizer.tokens[*id], 40) : "";
+    out += fmt::format(", {} {}{}", name, *id, text);
+  };
+  special("begin", tokenizer.bos_id);
+  special("end", tokenizer.eos_id);
+  special("unknown", tokenizer.unk_id);
+  return out + "\n";
+}
+
+nlohmann::ordered_json TokenizerJson(const Tokenizer& tokenizer) {
+  nlohmann::ordered_json json;
+  json["kind"] = NameOf(tokenizer.kind);
+  json["n_tokens"] = tokenizer.tokens.size();
+  json["n_merges"] = tokenizer.merges.size();
+  const auto set = [&](const char* key, const std::optional<uint32_t>& id) {
+    if (id) json[key] = *id;
+  };
+  set("bos_id", tokenizer.bos_id);
+  set("eos_id", tokenizer.eos_id);
+  set("unk_id", tokenizer.unk_id);
+  set("pad_id", tokenizer.pad_id);
+  set("eot_id", tokenizer.eot_id);
+  return json;
+}
+
+std::string DescribeManifest(const Manifest& manifest) {
+  std::string out;
+  if (!manifest.name.empty()) out += fmt::format("name            {}\n", Escaped(manifest.name));
+  if (manifest.spec) out += DescribeSpec(*manifest.spec, manifest.provenance);
+  out += DescribeTokenizer(manifest.tokenizer);
+  if (!manifest.provenance.quern_version.empty()) {
+    out += fmt::format("made by         quern {}{}\n", Escaped(manifest.provenance.quern_version),
+                       manifest.provenance.source_format.empty()
+                           ? ""
+                           : ", from " + Escaped(manifest.provenance.source_format));
+  }
+  out += fmt::format("weights         {} in {} tensors, {:.2f} bits each, {}\n", manifest.n_elems(),
+                     manifest.tensors.size(), BitsPerWeight(manifest),
+                     HumanBytes(manifest.tensor_bytes()));
+  Table types(
+      {{"type"}, {"tensors", Align::kRight}, {"weights", Align::kRight}, {"bytes", Align::kRight}});
+  for (const auto& [type, sum] : SumByType(manifest)) {
+    types.AddRow({std::string(quern::NameOf(type)), fmt::format("{}", sum.n_tensors),
+                  fmt::format("{}", sum.n_elems), fmt::format("{}", sum.n_bytes)});
+  }
+  if (!manifest.tensors.empty()) out += "\n" + types.ToString();
+  if (!manifest.metadata.empty()) {
+    Table keys({{"other metadata"}, {"value"}});
+    for (const MetadataEntry& entry : manifest.metadata)
+      keys.AddRow({Escaped(entry.key), entry.value.ToString()});
+    out += "\n" + keys.ToString();
+  }
+  if (!manifest.tensors.empty()) {
+    Table tensors({{"tensor"}, {"type"}, {"shape"}, {"bytes", Align::kRight}});
+    for (const TensorInfo& tensor : manifest.tensors) {
+      tensors.AddRow({Escaped(tensor.name), std::string(quern::NameOf(tensor.dtype)),
+                      tensor.shape.ToString(), fmt::format("{}", tensor.size_bytes())});
+    }
+    out += "\n" + tensors.ToString();
+  }
+  return out;
+}
+
+nlohmann::ordered_json ManifestJson(const Manifest& manifest) {
+  nlohmann::ordered_json json;
+  json["schema"] = "quern.model/1";
+  if (!manifest.name.empty()) json["name"] = Escaped(manifest.name);
+  if (manifest.spec) {
+    const ModelSpec& spec = *manifest.spec;
+    json["spec"] = {{"arch", Escaped(spec.arch)},
+                    {"n_layers", spec.n_layers},
+                    {"n_heads", spec.n_heads},
+                    {"n_kv_heads", spec.n_kv_heads},
+                    {"head_dim", spec.head_dim},
+                    {"d_model", spec.d_model},
+                    {"d_ff", spec.d_ff},
+                    {"vocab_size", spec.vocab_size},
+                    {"context_length", spec.context_length},
+                    {"context_length_source", Escaped(manifest.provenance.context_length_source)},
+                    {"norm_eps", spec.norm_eps},
+                    {"rope_theta", spec.rope_theta},
+                    {"tied_embeddings", spec.tied_embeddings}};
+    if (spec.rope_linear_factor) json["spec"]["rope_linear_factor"] = *spec.rope_linear_factor;
+  }
+  json["tokenizer"] = TokenizerJson(manifest.tokenizer);
+  json["provenance"] = {{"quern_version", Escaped(manifest.provenance.quern_version)},
+                        {"source_format", Escaped(manifest.provenance.source_format)}};
+  json["n_weights"] = manifest.n_elems();
+  json["tensor_bytes"] = manifest.tensor_bytes();
+  json["bits_per_weight"] = BitsPerWeight(manifest);
+  json["metadata"] = nlohmann::ordered_json::object();
+  for (const MetadataEntry& entry : manifest.metadata)
+    json["metadata"][Escaped(entry.key)] = entry.value.ToString(200);
+  json["tensors"] = nlohmann::ordered_json::array();
+  for (const TensorInfo& tensor : manifest.tensors) {
+    nlohmann::ordered_json shape = nlohmann::ordered_json::array();
+    for (size_t i = 0; i < tensor.shape.rank(); ++i) shape.push_back(tensor.shape.dim(i));
+    json["tensors"].push_back({{"name", Escaped(tensor.name)},
+                               {"type", quern::NameOf(tensor.dtype)},
+                               {"shape", shape},
+                               {"bytes", tensor.size_bytes()}});
+  }
+  return json;
+}
+
+}  // namespace quern

@@ -1,0 +1,43 @@
+// Inputs and outputs as the user names them: a path, "-", or nothing.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/core/file.h"
+#include "formats/core/stream.h"
+#include "tools/command.h"
+
+namespace quern {
+
+// Returns `path`, or "-" where it is empty and standard input is a pipe or file.
+// Throws: Error kUsage if standard input is a terminal.
+std::string ResolveInput(const std::string& path);
+
+// Returns the output for `path`; empty or "-" means standard output.
+// Throws: Error kUsage "usage.binary-to-terminal" if that is a terminal; as OpenOutput.
+std::unique_ptr<Output> OpenModelOutput(const std::string& path, bool force,
+                                        const std::vector<std::string>& input_files,
+                                        uint64_t expected_bytes);
+
+// True if standard output carries the model, so that reports must not go there.
+bool ModelGoesToStdout(const std::string& output_path);
+
+// Where a pass reads from: an opened store, or a stream from standard input.
+struct OpenedSource {
+  std::unique_ptr<TensorStore> store;  // empty for a stream
+  std::unique_ptr<TensorSource> source;
+  std::vector<std::string> input_files;
+
+  const Manifest& manifest() const { return source->manifest(); }
+};
+
+struct CheckpointOptions;
+// Opens a checkpoint folder, a .pth, a GGUF file, or "-" for a GGUF stream.
+OpenedSource OpenSource(const std::string& path, const CheckpointOptions& options);
+
+// Writes `json` (pretty-printed text) to where --json asks for it.
+void WriteJson(const Session& session, const std::string& json);
+
+}  // namespace quern

@@ -1,0 +1,128 @@
+#include "tools/pass.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "formats/gguf_writer.h"
+#include "quant/transcode.h"
+#include "tools/table.h"
+#include "tools/terminal.h"
+
+namespace quern {
+namespace {
+
+// Returns one line per tensor: name, shape, type before and after, bytes after, reason.
+std::string PlanTable(const Manifest& before, const Manifest& after, const QuantPlan& plan) {
+  Table table({{"tensor"}, {"shape"}, {"from"}, {"to"}, {"bytes", Align::kRight}, {"reason"}});
+  for (size_t i = 0; i < before.tensors.size(); ++i) {
+    const TensorInfo& tensor = after.tensors[i];
+    table.AddRow({Escaped(tensor.name), tensor.shape.ToString(),
+                  std::string(NameOf(before.tensors[i].dtype)), std::string(NameOf(tensor.dtype)),
+                  fmt::format("{}", tensor.size_bytes()), plan.entries[i].reason});
+  }
+  return table.ToString();
+}
+
+std::string Summary(const Manifest& out, uint64_t file_bytes, const QuantPlan& plan) {
+  const uint64_t n_elems = out.n_elems();
+  return fmt::format(
+      "{}: {} tensors, {} weights, {:.2f} bits each, {} ({} bytes)", plan.preset,
+      out.tensors.size(), n_elems,
+      n_elems == 0 ? 0.0
+                   : 8.0 * static_cast<double>(out.tensor_bytes()) / static_cast<double>(n_elems),
+      HumanBytes(file_bytes), file_bytes);
+}
+
+nlohmann::ordered_json PassJson(std::string_view command, const Manifest& before,
+                                const Manifest& after, uint64_t file_bytes, const QuantPlan& plan,
+                                const WriterFlags& flags) {
+  nlohmann::ordered_json json;
+  json["schema"] = "quern.pass/1";
+  json["command"] = command;
+  json["type"] = plan.preset;
+  json["n_tensors"] = after.tensors.size();
+  json["n_weights"] = after.n_elems();
+  json["source_tensor_bytes"] = before.tensor_bytes();
+  json["tensor_bytes"] = after.tensor_bytes();
+  json["file_bytes"] = file_bytes;
+  json["dry_run"] = flags.dry_run;
+  if (flags.explain) {
+    for (size_t i = 0; i < after.tensors.size(); ++i) {
+      json["tensors"].push_back({{"name", Escaped(after.tensors[i].name)},
+                                 {"from", NameOf(before.tensors[i].dtype)},
+                                 {"to", NameOf(after.tensors[i].dtype)},
+                                 {"bytes", after.tensors[i].size_bytes()},
+                                 {"reason", plan.entries[i].reason},
+                                 {"fallback", plan.entries[i].fallback}});
+    }
+  }
+  return json;
+}
+
+void WarnOfFallbacks(const Manifest& out, const QuantPlan& plan, Terminal& terminal) {
+  for (size_t i = 0; i < plan.entries.size(); ++i) {
+    if (!plan.entries[i].fallback) continue;
+    terminal.Warn(fmt::format("{} becomes {}: {}", Quoted(out.tensors[i].name),
+                              NameOf(plan.entries[i].type), plan.entries[i].reason));
+  }
+}
+
+}  // namespace
+
+void AddWriterFlags(CLI::App& app, WriterFlags& flags) {
+  app.add_option("-o,--output", flags.output,
+                 "Output file (default: standard output, if that is no terminal)")
+      ->type_name("FILE");
+  app.add_flag("--force", flags.force, "Replace the output if it exists");
+  app.add_flag("-n,--dry-run", flags.dry_run, "Check everything and show the size, write nothing");
+  app.add_flag("--explain", flags.explain, "List every tensor with its type and the reason");
+}
+
+void CheckWriterFlags(const WriterFlags& flags, const Session& session) {
+  if (session.json == "-" && !flags.dry_run && ModelGoesToStdout(flags.output)) {
+    throw UsageError("usage.json-to-model",
+                     "standard output carries the model, the report cannot go there too")
+        .Hint("use --json=FILE, or -o FILE for the model");
+  }
+}
+
+int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& plan,
+            const WriterFlags& flags, Session& session) {
+  const Manifest& before = source.manifest();
+  const Manifest after = plan.Apply(before);
+  const uint64_t file_bytes = GgufFileBytes(after);
+  WarnOfFallbacks(after, plan, session.terminal);
+  const auto begun = std::chrono::steady_clock::now();
+  nlohmann::ordered_json json = PassJson(command, before, after, file_bytes, plan, flags);
+  const bool stdout_is_free = flags.dry_run || !ModelGoesToStdout(flags.output);
+  if (flags.explain && !(session.json == "-")) {
+    const std::string table = PlanTable(before, after, plan);
+    if (stdout_is_free)
+      PrintOut(table);
+    else
+      session.terminal.Text(table);
+  }
+  if (!flags.dry_run) {
+    auto writer =
+        MakeGgufWriter(OpenModelOutput(flags.output, flags.force, source.input_files, file_bytes));
+    TranscodeOptions options{
+        .threads = session.threads, .progress = &session.terminal, .log = &session.terminal};
+    if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
+    Transcode(*source.source, plan, *writer, options);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begun;
+    json["seconds"] = seconds.count();
+    if (!ModelGoesToStdout(flags.output)) {
+      session.terminal.Note(
+          fmt::format("wrote {}: {}", Escaped(flags.output), Summary(after, file_bytes, plan)));
+    }
+  } else if (!session.wants_json()) {
+    PrintOut(Summary(after, file_bytes, plan) + "\n");
+  }
+  if (session.wants_json()) WriteJson(session, json.dump(2));
+  return 0;
+}
+
+}  // namespace quern

@@ -1,0 +1,32 @@
+// What `convert` and `quantize` share: the flags of a writing command, and the run from a source
+// to a GGUF file with its report.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "quant/plan.h"
+#include "tools/command.h"
+#include "tools/io_args.h"
+
+namespace quern {
+
+struct WriterFlags {
+  std::string output;  // -o
+  bool force = false;
+  bool dry_run = false;
+  bool explain = false;
+};
+
+// Adds -o, --force, -n/--dry-run and --explain.
+void AddWriterFlags(CLI::App& app, WriterFlags& flags);
+
+// Throws: Error kUsage if the flags contradict each other or ask for reports where the model goes.
+void CheckWriterFlags(const WriterFlags& flags, const Session& session);
+
+// Carries `source` through `plan` into the GGUF that the flags name, and reports as they ask.
+// Returns the exit code. `command` is the name in the JSON report.
+int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& plan,
+            const WriterFlags& flags, Session& session);
+
+}  // namespace quern

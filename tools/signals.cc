@@ -1,0 +1,42 @@
+#include "tools/signals.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+
+#include "formats/core/file.h"
+
+namespace quern {
+namespace {
+
+void HandleTermination(int signal) {
+  RemoveTemporaryNames();
+  _exit(128 + signal);
+}
+
+}  // namespace
+
+void InstallSignalHandlers() {
+  struct sigaction action = {};
+  action.sa_handler = HandleTermination;
+  sigemptyset(&action.sa_mask);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction previous = {};
+    // nohup and background shells ignore some signals on purpose.
+    if (sigaction(signal, nullptr, &previous) == 0 && previous.sa_handler == SIG_IGN) continue;
+    sigaction(signal, &action, nullptr);
+  }
+}
+
+void OccupyStandardDescriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
+    // open() takes the lowest free number, which is `fd`. Read-only: writes fail as they should.
+    const int opened = open("/dev/null", O_RDONLY);
+    if (opened < 0) _exit(5);
+  }
+}
+
+}  // namespace quern
