@@ -5,10 +5,17 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "formats/core/manifest.h"
 
 namespace quern {
+
+// Where an element is stored, for messages.
+struct StoredPlace {
+  std::string file;
+  std::optional<uint64_t> byte_offset;  // of the element or of its block; absent if unknown
+};
 
 // An opened model: a container's reader or a converter over a checkpoint. Immutable after opening;
 // ReadRows may be called from many threads at once.
@@ -23,6 +30,11 @@ class TensorStore {
   // Throws: Error kData if the input is shorter than it was; kSystem if the system cannot read it.
   virtual void ReadRows(size_t tensor, uint64_t begin, uint64_t count,
                         MutableByteView out) const = 0;
+  // Returns the file and place of an element. Stores over several files override it.
+  // Requires: the element exists.
+  virtual StoredPlace PlaceOf(size_t /*tensor*/, uint64_t /*row*/, uint64_t /*col*/) const {
+    return {name(), std::nullopt};
+  }
 };
 
 // A model in motion: bands in manifest order, each tensor's rows in order, none missing.
