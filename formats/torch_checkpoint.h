@@ -108,8 +108,4 @@ class TorchCheckpoint {
   std::unique_ptr<std::atomic<bool>[]> verified_;  // one per storage
 };
 
-// Returns true if these first bytes of a file are those of some PyTorch container, also of those
-// that Open refuses by name. `head` should hold 265 bytes, if the file has so many.
-bool LooksLikeTorch(ByteView head);
-
 }  // namespace quern

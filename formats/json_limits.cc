@@ -1,0 +1,387 @@
+#include "formats/json_limits.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <deque>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "formats/core/bytes.h"
+#include "formats/core/check.h"
+#include "formats/core/error.h"
+#include "formats/core/hash.h"
+
+namespace quern {
+namespace {
+
+using Kind = JsonValue::Kind;
+
+// One value in document order. A key is a node of kind kString before its value.
+struct JsonNode {
+  Kind kind = Kind::kNull;
+  uint32_t size = 0;     // members, elements, or bytes of a string
+  uint64_t payload = 0;  // bits of a scalar; start of a string; the index behind a container
+};
+
+}  // namespace
+
+struct JsonTape {
+  std::deque<JsonNode> nodes;  // a deque grows without a second copy
+  std::string text;            // all strings, one after the other
+
+  std::string_view TextOf(const JsonNode& node) const {
+    return std::string_view(text).substr(node.payload, node.size);
+  }
+  // Returns the index behind the value at `index`, its children included.
+  uint32_t Skip(uint32_t index) const {
+    const JsonNode& node = nodes[index];
+    const bool nests = node.kind == Kind::kArray || node.kind == Kind::kObject;
+    return nests ? static_cast<uint32_t>(node.payload) : index + 1;
+  }
+};
+
+namespace {
+
+// Checks of the text that need no parser, so that the parser never sees what would make it
+// expensive: depth, the length of strings, surrogates that are no pair.
+class TextScan {
+ public:
+  TextScan(std::string_view text, std::string_view file) : text_(text), file_(file) {}
+
+  void Run() {
+    size_t bad_offset = 0;
+    if (!IsUtf8(text_, &bad_offset)) {
+      throw DataError("text.utf8", "text is no valid UTF-8").File(file_).Offset(bad_offset);
+    }
+    unsigned depth = 0;
+    for (size_t i = 0; i < text_.size(); ++i) {
+      const char c = text_[i];
+      if (c == '"') {
+        i = EndOfString(i);
+      } else if (c == '[' || c == '{') {
+        if (++depth > kJsonMaxDepth) {
+          throw DataError("json.depth", "nesting depth of arrays and objects is too large")
+              .File(file_)
+              .Offset(i)
+              .Expected(fmt::format("a depth of at most {}", kJsonMaxDepth));
+        }
+      } else if ((c == ']' || c == '}') && depth > 0) {
+        --depth;
+      }
+    }
+  }
+
+ private:
+  // Returns the offset of the closing quote of the string that opens at `begin`, or the end.
+  size_t EndOfString(size_t begin) const {
+    size_t i = begin + 1;
+    for (; i < text_.size() && text_[i] != '"'; ++i) {
+      if (text_[i] != '\\') continue;
+      ++i;
+      const unsigned unit = CodeUnit(i);
+      if (unit >= 0xDC00 && unit <= 0xDFFF) ThrowLoneSurrogate(i - 1);
+      if (unit >= 0xD800 && unit <= 0xDBFF) {
+        const unsigned low = i + 5 < text_.size() && text_[i + 5] == '\\' ? CodeUnit(i + 6) : 0;
+        if (low < 0xDC00 || low > 0xDFFF) ThrowLoneSurrogate(i - 1);
+        i += 6;
+      }
+    }
+    if (i - begin > kJsonMaxStringBytes) {
+      throw UnsupportedError("json.limit", "string is too long")
+          .File(file_)
+          .Offset(begin)
+          .Expected(fmt::format("at most {} bytes", kJsonMaxStringBytes));
+    }
+    return i;
+  }
+
+  // Returns the UTF-16 code unit of the escape whose 'u' is at `i`; 0 if there is no such escape.
+  unsigned CodeUnit(size_t i) const {
+    if (i + 5 > text_.size() || text_[i] != 'u') return 0;
+    unsigned unit = 0;
+    for (size_t k = i + 1; k < i + 5; ++k) {
+      const char c = text_[k];
+      const bool is_digit = c >= '0' && c <= '9';
+      const char lower = static_cast<char>(c | 0x20);
+      if (!is_digit && (lower < 'a' || lower > 'f')) return 0;
+      unit = unit * 16 + static_cast<unsigned>(is_digit ? c - '0' : lower - 'a' + 10);
+    }
+    return unit;
+  }
+
+  [[noreturn]] void ThrowLoneSurrogate(size_t offset) const {
+    throw DataError("text.utf8", "escape of one half of a surrogate pair")
+        .File(file_)
+        .Offset(offset)
+        .Expected("two halves, or a code point outside U+D800 to U+DFFF");
+  }
+
+  std::string_view text_, file_;
+};
+
+// Receives nlohmann's events and writes the tape.
+class TapeWriter {
+ public:
+  TapeWriter(JsonTape& tape, std::string_view file) : tape_(tape), file_(file) {}
+
+  bool null() { return Scalar(Kind::kNull, 0); }
+  bool boolean(bool value) { return Scalar(Kind::kBool, value); }
+  bool number_integer(int64_t value) {
+    return Scalar(value < 0 ? Kind::kInt : Kind::kUint, static_cast<uint64_t>(value));
+  }
+  bool number_unsigned(uint64_t value) { return Scalar(Kind::kUint, value); }
+  bool number_float(double value, const std::string&) {
+    return Scalar(Kind::kDouble, std::bit_cast<uint64_t>(value));
+  }
+  bool string(std::string& value) {
+    Text(value);
+    CountInParent();
+    return true;
+  }
+  bool key(std::string& value) {
+    Text(value);
+    return true;
+  }
+  bool binary(std::vector<uint8_t>&) { return false; }  // JSON text has none
+  bool start_object(size_t) { return Open(Kind::kObject); }
+  bool start_array(size_t) { return Open(Kind::kArray); }
+  bool end_object() {
+    CheckDuplicates(open_.back());
+    return Close();
+  }
+  bool end_array() { return Close(); }
+  bool parse_error(size_t position, const std::string& last_token,
+                   const nlohmann::json::exception& error) {
+    // 406 is the id of a number beyond the range of double.
+    const bool is_range = error.id == 406;
+    Error thrown = DataError("json.syntax", is_range ? "number out of range" : "syntax error");
+    thrown.File(file_).Offset(position == 0 ? 0 : position - 1);
+    thrown.Found(last_token.empty() ? "the end" : Quoted(last_token, 40));
+    throw thrown;
+  }
+
+ private:
+  void Push(const JsonNode& node) {
+    if (tape_.nodes.size() >= kJsonMaxValues) {
+      throw UnsupportedError("json.limit", "document has too many values")
+          .File(file_)
+          .Expected(fmt::format("at most {}", kJsonMaxValues));
+    }
+    tape_.nodes.push_back(node);
+  }
+  void CountInParent() {
+    if (!open_.empty()) ++tape_.nodes[open_.back()].size;
+  }
+  bool Scalar(Kind kind, uint64_t payload) {
+    Push({kind, 0, payload});
+    CountInParent();
+    return true;
+  }
+  void Text(const std::string& value) {
+    Push({Kind::kString, static_cast<uint32_t>(value.size()), tape_.text.size()});
+    tape_.text += value;
+  }
+  bool Open(Kind kind) {
+    Push({kind, 0, 0});
+    CountInParent();
+    open_.push_back(static_cast<uint32_t>(tape_.nodes.size() - 1));
+    return true;
+  }
+  bool Close() {
+    tape_.nodes[open_.back()].payload = tape_.nodes.size();
+    open_.pop_back();
+    return true;
+  }
+
+  // Sorting by hash, then by text, is safe from crafted collisions and needs 8 bytes per key.
+  void CheckDuplicates(uint32_t object) {
+    struct Entry {
+      uint32_t hash, node;
+    };
+    std::vector<Entry> keys;
+    keys.reserve(tape_.nodes[object].size);
+    const auto text_of = [&](const Entry& entry) { return tape_.TextOf(tape_.nodes[entry.node]); };
+    for (uint32_t i = object + 1; i < tape_.nodes.size(); i = tape_.Skip(i + 1)) {
+      const std::string_view key = tape_.TextOf(tape_.nodes[i]);
+      keys.push_back({static_cast<uint32_t>(Xxh3(AsBytes(key))), i});
+    }
+    std::sort(keys.begin(), keys.end(), [&](const Entry& a, const Entry& b) {
+      return a.hash != b.hash ? a.hash < b.hash : text_of(a) < text_of(b);
+    });
+    const auto equal = [&](const Entry& a, const Entry& b) {
+      return a.hash == b.hash && text_of(a) == text_of(b);
+    };
+    const auto twice = std::adjacent_find(keys.begin(), keys.end(), equal);
+    if (twice == keys.end()) return;
+    throw DataError("json.duplicate-key", "object has the same key twice")
+        .File(file_)
+        .Where("key " + Quoted(text_of(*twice)));
+  }
+
+  JsonTape& tape_;
+  std::string_view file_;
+  std::vector<uint32_t> open_;  // the containers around the current place
+};
+
+}  // namespace
+
+JsonValue ParseJson(std::string_view text, std::string_view file) {
+  const std::string escaped_file = Escaped(file, 4096);
+  TextScan(text, escaped_file).Run();
+  auto tape = std::make_shared<JsonTape>();
+  tape->text.reserve(text.size());
+  TapeWriter writer(*tape, escaped_file);
+  QUERN_CHECK(nlohmann::json::sax_parse(text, &writer));
+  return JsonValue(std::move(tape), 0);
+}
+
+JsonValue::Kind JsonValue::kind() const { return tape_->nodes[index_].kind; }
+
+bool JsonValue::Bool() const {
+  QUERN_CHECK(kind() == Kind::kBool);
+  return tape_->nodes[index_].payload != 0;
+}
+
+uint64_t JsonValue::Uint() const {
+  QUERN_CHECK(kind() == Kind::kUint);
+  return tape_->nodes[index_].payload;
+}
+
+int64_t JsonValue::Int() const {
+  QUERN_CHECK(kind() == Kind::kInt);
+  return static_cast<int64_t>(tape_->nodes[index_].payload);
+}
+
+double JsonValue::Number() const {
+  if (kind() == Kind::kUint) return static_cast<double>(Uint());
+  if (kind() == Kind::kInt) return static_cast<double>(Int());
+  QUERN_CHECK(kind() == Kind::kDouble);
+  return std::bit_cast<double>(tape_->nodes[index_].payload);
+}
+
+std::string_view JsonValue::String() const {
+  QUERN_CHECK(is_string());
+  return tape_->TextOf(tape_->nodes[index_]);
+}
+
+size_t JsonValue::size() const {
+  QUERN_CHECK(is_array() || is_object());
+  return tape_->nodes[index_].size;
+}
+
+JsonValue::Items JsonValue::items() const {
+  QUERN_CHECK(is_array() || is_object());
+  return Items(*this);
+}
+
+std::optional<JsonValue> JsonValue::Find(std::string_view key) const {
+  QUERN_CHECK(is_object());
+  for (const auto& [name, value] : items()) {
+    if (name == key) return value;
+  }
+  return std::nullopt;
+}
+
+std::string JsonValue::ToString() const {
+  switch (kind()) {
+    case Kind::kNull: return "null";
+    case Kind::kBool: return Bool() ? "true" : "false";
+    case Kind::kUint: return fmt::format("{}", Uint());
+    case Kind::kInt: return fmt::format("{}", Int());
+    case Kind::kDouble: return fmt::format("{}", Number());
+    case Kind::kString: return "\"" + Escaped(String()) + "\"";
+    case Kind::kArray: return fmt::format("an array of {} elements", size());
+    case Kind::kObject: return fmt::format("an object of {} members", size());
+  }
+  return "";
+}
+
+JsonValue::Items::Iterator JsonValue::Items::begin() const { return {owner_, owner_.index_ + 1}; }
+
+JsonValue::Items::Iterator JsonValue::Items::end() const {
+  return {owner_, owner_.tape_->Skip(owner_.index_)};
+}
+
+JsonItem JsonValue::Items::Iterator::operator*() const {
+  const JsonTape& tape = *owner_->tape_;
+  if (!owner_->is_object()) return {"", JsonValue(owner_->tape_, index_)};
+  return {tape.TextOf(tape.nodes[index_]), JsonValue(owner_->tape_, index_ + 1)};
+}
+
+JsonValue::Items::Iterator& JsonValue::Items::Iterator::operator++() {
+  index_ = owner_->tape_->Skip(owner_->is_object() ? index_ + 1 : index_);
+  return *this;
+}
+
+void ThrowConfigValue(std::string_view file, std::string_view key, std::string_view found,
+                      std::string_view expected) {
+  throw DataError("config.value", "configuration value cannot be used")
+      .File(Escaped(file, 4096))
+      .Where("key " + Quoted(key))
+      .Found(found)
+      .Expected(expected);
+}
+
+std::optional<uint64_t> OptionalUint(const JsonValue& object, std::string_view key, uint64_t max,
+                                     std::string_view file) {
+  const auto value = object.Find(key);
+  if (!value || value->kind() == Kind::kNull) return std::nullopt;
+  if (value->kind() != Kind::kUint || value->Uint() > max) {
+    ThrowConfigValue(file, key, value->ToString(), fmt::format("an integer from 0 to {}", max));
+  }
+  return value->Uint();
+}
+
+uint64_t RequireUint(const JsonValue& object, std::string_view key, uint64_t max,
+                     std::string_view file) {
+  const auto value = OptionalUint(object, key, max, file);
+  if (!value) ThrowConfigValue(file, key, "none", fmt::format("an integer from 0 to {}", max));
+  return *value;
+}
+
+std::optional<double> OptionalDouble(const JsonValue& object, std::string_view key,
+                                     std::string_view file) {
+  const auto value = object.Find(key);
+  if (!value || value->kind() == Kind::kNull) return std::nullopt;
+  const bool is_number = value->kind() == Kind::kUint || value->kind() == Kind::kInt ||
+                         value->kind() == Kind::kDouble;
+  if (!is_number) ThrowConfigValue(file, key, value->ToString(), "a number");
+  return value->Number();
+}
+
+double RequireDouble(const JsonValue& object, std::string_view key, std::string_view file) {
+  const auto value = OptionalDouble(object, key, file);
+  if (!value) ThrowConfigValue(file, key, "none", "a number");
+  return *value;
+}
+
+std::optional<bool> OptionalBool(const JsonValue& object, std::string_view key,
+                                 std::string_view file) {
+  const auto value = object.Find(key);
+  if (!value || value->kind() == Kind::kNull) return std::nullopt;
+  if (value->kind() != Kind::kBool) ThrowConfigValue(file, key, value->ToString(), "true or false");
+  return value->Bool();
+}
+
+std::optional<std::string> OptionalString(const JsonValue& object, std::string_view key,
+                                          std::string_view file) {
+  const auto value = object.Find(key);
+  if (!value || value->kind() == Kind::kNull) return std::nullopt;
+  if (!value->is_string()) ThrowConfigValue(file, key, value->ToString(), "a string");
+  return std::string(value->String());
+}
+
+void CheckShardName(std::string_view shard, std::string_view index_file) {
+  const bool is_plain = !shard.empty() && shard != "." && shard != ".." &&
+                        shard.find_first_of(std::string_view("/\\\0", 3)) == std::string_view::npos;
+  if (is_plain) return;
+  throw DataError("index.path", "index names a file that is not in its own folder")
+      .File(Escaped(index_file, 4096))
+      .Found(Quoted(shard))
+      .Expected("a plain file name");
+}
+
+}  // namespace quern

@@ -1,0 +1,175 @@
+#include "formats/json_limits.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+
+#include "formats/core/error.h"
+
+namespace quern {
+namespace {
+
+// Returns the error that `action` throws; fails the test if there is none.
+Error ErrorOf(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error;
+  }
+  ADD_FAILURE() << "no error was thrown";
+  return Error(ErrorCode::kBug, "none", "none");
+}
+
+Error ParseError(std::string_view text) {
+  return ErrorOf([&] { ParseJson(text, "config.json"); });
+}
+
+TEST(JsonTest, KeepsTheKindsOfNumbers) {
+  const JsonValue json = ParseJson(
+      R"([0, 18446744073709551615, -1, -9223372036854775808, 1.5, 1e3, 18446744073709551616, -0])", "x");
+  std::vector<JsonValue> values;
+  for (const auto& [key, value] : json.items()) {
+    EXPECT_TRUE(key.empty());
+    values.push_back(value);
+  }
+  ASSERT_EQ(values.size(), 8u);
+  EXPECT_EQ(values[0].Uint(), 0u);
+  EXPECT_EQ(values[1].Uint(), UINT64_MAX);
+  EXPECT_EQ(values[2].Int(), -1);
+  EXPECT_EQ(values[3].Int(), INT64_MIN);
+  EXPECT_EQ(values[4].Number(), 1.5);
+  EXPECT_EQ(values[5].kind(), JsonValue::Kind::kDouble);
+  EXPECT_EQ(values[6].kind(), JsonValue::Kind::kDouble);
+  EXPECT_EQ(values[7].Uint(), 0u);
+}
+
+TEST(JsonTest, WalksNestedValuesInFileOrder) {
+  const JsonValue json = ParseJson(
+      R"({"z": {"deep": [1, [2, 3], {}]}, "a": null, "m": "\u00e9\ud83d\ude00\n", "b": [true, false], "e": []})",
+      "x");
+  std::string keys;
+  for (const auto& [key, value] : json.items()) keys += key;
+  EXPECT_EQ(keys, "zambe");
+  EXPECT_EQ(json.size(), 5u);
+  EXPECT_EQ(json.Find("m")->String(), "é😀\n");
+  EXPECT_EQ(json.Find("a")->kind(), JsonValue::Kind::kNull);
+  EXPECT_FALSE(json.Find("deep").has_value());
+  const JsonValue deep = *json.Find("z")->Find("deep");
+  EXPECT_EQ(deep.size(), 3u);
+  std::vector<std::string> texts;
+  for (const auto& item : deep.items()) texts.push_back(item.value.ToString());
+  EXPECT_EQ(texts, (std::vector<std::string>{"1", "an array of 2 elements", "an object of 0 members"}));
+  size_t n = 0;
+  for (const auto& item : json.Find("b")->items()) n += item.value.Bool();
+  EXPECT_EQ(n, 1u);
+  EXPECT_EQ(json.Find("e")->size(), 0u);
+}
+
+TEST(JsonTest, AValueOutlivesTheDocument) {
+  const JsonValue inner = *ParseJson(R"({"a": ["text of some length that is on the heap"]})", "x").Find("a");
+  EXPECT_EQ((*inner.items().begin()).value.String(), "text of some length that is on the heap");
+}
+
+TEST(JsonTest, RefusesDepthBeyondTheLimit) {
+  const std::string deepest = std::string(kJsonMaxDepth, '[') + std::string(kJsonMaxDepth, ']');
+  EXPECT_EQ(ParseJson(deepest, "x").size(), 1u);
+  const Error error = ParseError("[" + deepest + "]");
+  EXPECT_EQ(error.id(), "json.depth");
+  EXPECT_EQ(error.code(), ErrorCode::kData);
+  EXPECT_NE(std::string(error.what()).find("byte offset 64"), std::string::npos) << error.what();
+  // Brackets inside strings do not count.
+  EXPECT_EQ(ParseJson("\"" + std::string(1000, '[') + "\\\"[\"", "x").String().size(), 1002u);
+}
+
+TEST(JsonTest, RefusesDuplicateKeysAtAnyDepth) {
+  for (const char* text : {R"({"a":1,"b":2,"a":3})", R"([{"x":{"a":{},"\u0061":[]}}])"}) {
+    const Error error = ParseError(text);
+    EXPECT_EQ(error.id(), "json.duplicate-key") << text;
+    EXPECT_NE(std::string(error.what()).find("'a'"), std::string::npos) << error.what();
+  }
+  // The same key in different objects is fine.
+  EXPECT_EQ(ParseJson(R"({"a":{"a":{"a":0}},"b":{"a":1}})", "x").size(), 2u);
+}
+
+TEST(JsonTest, RefusesTextThatIsNoUtf8) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {R"({"a":"\ud800"})", "byte offset 6"},      {R"({"a":"\udc00"})", "byte offset 6"},
+      {R"({"a":"\ud800\ud800"})", "byte offset 6"}, {R"(["\ud83dx"])", "byte offset 2"},
+      {"[\"\xC3(\"]", "byte offset 2"},             {"\xFF", "byte offset 0"}};
+  for (const auto& [text, offset] : cases) {
+    const Error error = ParseError(text);
+    EXPECT_EQ(error.id(), "text.utf8") << text;
+    EXPECT_NE(std::string(error.what()).find(offset), std::string::npos) << error.what();
+  }
+}
+
+TEST(JsonTest, RefusesBadSyntaxWithTheOffset) {
+  for (const std::string text :
+       {"", " ", "{", "[1,]", "[1 2]", "{\"a\" 1}", "{\"a\":1,}", "01", "1.", "+1", "NaN", "nul", "[1]x", "1e999",
+        "{1:2}", "\"\\x\"", "\"\\u12g4\"", "\"open", "'a'", "[\"a\tb\"]", "// c\n1"}) {
+    const Error error = ParseError(text);
+    EXPECT_EQ(error.id(), "json.syntax") << text;
+    EXPECT_NE(std::string(error.what()).find("offset"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(ParseError(std::string("{\"a\":\"x\0y\"}", 11)).id(), "json.syntax");
+}
+
+TEST(JsonTest, RefusesWhatIsBeyondItsLimits) {
+  std::string many = "[";
+  for (uint64_t i = 0; i < kJsonMaxValues; ++i) many += "0,";
+  many += "0]";
+  EXPECT_EQ(ParseError(many).id(), "json.limit");
+  EXPECT_EQ(ParseError(many).code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(ParseError("\"" + std::string(kJsonMaxStringBytes, 'a') + "\"").id(), "json.limit");
+}
+
+TEST(JsonTest, ManyKeysAreCheckedFast) {
+  std::string text = "{";
+  for (int i = 0; i < 300000; ++i) text += "\"k" + std::to_string(i) + "\":{},";
+  EXPECT_EQ(ParseJson(text + "\"last\":0}", "x").size(), 300001u);
+  EXPECT_EQ(ParseError(text + "\"k299999\":0}").id(), "json.duplicate-key");
+}
+
+TEST(ConfigTest, NamesTheKeyAndTheValueFound) {
+  const JsonValue json = ParseJson(
+      R"({"heads": -8, "eps": 1e-5, "half": 1.5, "big": 18446744073709551615, "n": null, "s": "x", "t": true})",
+      "config.json");
+  const auto line = [&](auto call) {
+    const Error error = ErrorOf([&] { call(); });
+    EXPECT_EQ(error.id(), "config.value");
+    EXPECT_EQ(error.code(), ErrorCode::kData);
+    return std::string(error.what());
+  };
+  EXPECT_EQ(line([&] { RequireUint(json, "heads", 100, "config.json"); }),
+            "config.json: configuration value cannot be used, key 'heads', found -8, expected an integer from 0 "
+            "to 100 [config.value]");
+  EXPECT_NE(line([&] { OptionalUint(json, "half", 100, "f"); }).find("1.5"), std::string::npos);
+  EXPECT_NE(line([&] { OptionalUint(json, "big", 100, "f"); }).find("18446744073709551615"), std::string::npos);
+  EXPECT_NE(line([&] { RequireUint(json, "absent", 100, "f"); }).find("'absent'"), std::string::npos);
+  EXPECT_NE(line([&] { RequireUint(json, "n", 100, "f"); }).find("'n'"), std::string::npos);
+  EXPECT_NE(line([&] { OptionalUint(json, "t", 100, "f"); }).find("true"), std::string::npos);
+  EXPECT_NE(line([&] { OptionalDouble(json, "s", "f"); }).find("\"x\""), std::string::npos);
+  EXPECT_NE(line([&] { RequireDouble(json, "absent", "f"); }).find("'absent'"), std::string::npos);
+  EXPECT_NE(line([&] { OptionalBool(json, "eps", "f"); }).find("1e-05"), std::string::npos);
+  EXPECT_NE(line([&] { OptionalString(json, "eps", "f"); }).find("'eps'"), std::string::npos);
+  EXPECT_EQ(RequireDouble(json, "eps", "f"), 1e-5);
+  EXPECT_EQ(OptionalDouble(json, "heads", "f"), -8.0);
+  EXPECT_EQ(OptionalUint(json, "n", 100, "f"), std::nullopt);
+  EXPECT_EQ(OptionalUint(json, "absent", 100, "f"), std::nullopt);
+  EXPECT_EQ(OptionalBool(json, "t", "f"), true);
+  EXPECT_EQ(OptionalString(json, "s", "f"), "x");
+}
+
+TEST(ConfigTest, ShardNamesArePlain) {
+  EXPECT_NO_THROW(CheckShardName("pytorch_model-00001-of-00002.bin", "index.json"));
+  for (const std::string& name : {std::string("/etc/passwd"), std::string("../a"), std::string("a/b"), std::string("a\\b"),
+                                 std::string(".."), std::string("."), std::string(), std::string("a\0b", 3)}) {
+    const Error error = ErrorOf([&] { CheckShardName(name, "index.json"); });
+    EXPECT_EQ(error.id(), "index.path") << name;
+    EXPECT_NE(std::string(error.what()).find(Escaped(name)), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace quern
