@@ -1,5 +1,5 @@
-// main() of a fuzz harness where there is no libFuzzer: runs the harness once on every file given and every
-// file in every folder given. Fails if there is none.
+// main() of a fuzz harness where there is no libFuzzer: runs the harness once on every file given
+// and every file in every folder given. Fails if there is none.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>

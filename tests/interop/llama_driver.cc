@@ -1,0 +1,283 @@
+// What unmodified llama.cpp says: a small program over llama.h, built by fetch_llama.sh against
+// npm's prebuilt libraries. It is a peer for tests and no part of quern.
+//
+//   llama_driver load GGUF                       loads all weights, checks them, prints one line
+//   llama_driver tokenize GGUF [special]         texts from stdin, one line of ids each; with
+//   `special` the
+//                                                vocabulary's own BOS and EOS are added
+//   llama_driver perplexity GGUF TEXT CTX [CHUNKS]
+//                                                llama-perplexity's protocol, one line per window
+//                                                and the estimate
+//   llama_driver logits GGUF < ids               raw f32 logits of every position to stdout
+//   llama_driver quantize-chunk TYPE COLS [IMPORTANCE]
+//                                                raw f32 rows from stdin to blocks on stdout;
+//                                                IMPORTANCE is a file of COLS raw f32
+//   llama_driver dequantize TYPE                 blocks from stdin to raw f32 on stdout
+//
+// Texts are separated by lines `__ggml_vocab_test__`, as in llama.cpp's vocabulary vectors.
+// QUERN_LLAMA_KV=f32 keeps the KV cache in f32 (llama.cpp's default is f16).
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <ggml-backend.h>
+#include <ggml.h>
+#include <llama.h>
+
+namespace {
+
+using Model = std::unique_ptr<llama_model, decltype(&llama_model_free)>;
+using Context = std::unique_ptr<llama_context, decltype(&llama_free)>;
+
+[[noreturn]] void Fail(const std::string& message) { throw std::runtime_error(message); }
+
+std::string ReadAll(std::istream& in) { return {std::istreambuf_iterator<char>(in), {}}; }
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) Fail(path + ": cannot be opened");
+  return ReadAll(in);
+}
+
+void WriteAll(const void* data, size_t n_bytes) {
+  if (std::fwrite(data, 1, n_bytes, stdout) != n_bytes) Fail("stdout: short write");
+}
+
+std::vector<float> FloatsOf(const std::string& bytes) {
+  if (bytes.size() % sizeof(float) != 0) Fail("input is no whole number of f32");
+  std::vector<float> values(bytes.size() / sizeof(float));
+  std::copy(bytes.begin(), bytes.end(), reinterpret_cast<char*>(values.data()));
+  return values;
+}
+
+ggml_type TypeOf(std::string_view name) {
+  for (int i = 0; i < GGML_TYPE_COUNT; ++i) {
+    const auto type = static_cast<ggml_type>(i);
+    const char* type_name = ggml_type_name(type);
+    if (type_name != nullptr && name == type_name) return type;
+  }
+  Fail("unknown type " + std::string(name));
+}
+
+Model LoadModel(const std::string& path, bool vocab_only) {
+  llama_model_params params = llama_model_default_params();
+  params.vocab_only = vocab_only;
+  params.check_tensors = !vocab_only;
+  params.n_gpu_layers = 0;
+  Model model(llama_model_load_from_file(path.c_str(), params), llama_model_free);
+  if (!model) Fail(path + ": llama.cpp refuses it");
+  return model;
+}
+
+Context MakeContext(llama_model* model, uint32_t n_ctx) {
+  llama_context_params params = llama_context_default_params();
+  params.n_ctx = n_ctx;
+  params.n_batch = n_ctx;
+  params.n_ubatch = std::min<uint32_t>(n_ctx, 512);
+  params.n_threads = params.n_threads_batch = 2;
+  const char* kv = std::getenv("QUERN_LLAMA_KV");
+  if (kv != nullptr && kv == std::string_view("f32")) params.type_k = params.type_v = GGML_TYPE_F32;
+  Context context(llama_init_from_model(model, params), llama_free);
+  if (!context) Fail("no context of " + std::to_string(n_ctx) + " tokens");
+  return context;
+}
+
+std::vector<llama_token> Tokenize(const llama_vocab* vocab, std::string_view text,
+                                  bool add_special) {
+  std::vector<llama_token> tokens(text.size() + 16);
+  const int32_t n =
+      llama_tokenize(vocab, text.data(), static_cast<int32_t>(text.size()), tokens.data(),
+                     static_cast<int32_t>(tokens.size()), add_special, false);
+  if (n < 0) Fail("llama_tokenize failed");
+  tokens.resize(static_cast<size_t>(n));
+  return tokens;
+}
+
+// Evaluates `tokens` from an empty cache, with logits at every position from `first` on.
+void Decode(llama_context* context, const std::vector<llama_token>& tokens, size_t first) {
+  llama_memory_clear(llama_get_memory(context), true);
+  llama_batch batch = llama_batch_init(static_cast<int32_t>(tokens.size()), 0, 1);
+  batch.n_tokens = static_cast<int32_t>(tokens.size());
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    batch.token[i] = tokens[i];
+    batch.pos[i] = static_cast<llama_pos>(i);
+    batch.n_seq_id[i] = 1;
+    batch.seq_id[i][0] = 0;
+    batch.logits[i] = i >= first;
+  }
+  const int32_t code = llama_decode(context, batch);
+  llama_batch_free(batch);
+  if (code != 0) Fail("llama_decode returned " + std::to_string(code));
+}
+
+// Returns -log softmax(logits)[target].
+double NegativeLogLikelihood(const float* logits, size_t n_vocab, llama_token target) {
+  const float max = *std::max_element(logits, logits + n_vocab);
+  double sum = 0;
+  for (size_t i = 0; i < n_vocab; ++i) sum += std::exp(logits[i] - max);
+  return std::log(sum) - static_cast<double>(logits[target] - max);
+}
+
+void Load(const std::string& path) {
+  const Model model = LoadModel(path, false);
+  char description[128] = "";
+  llama_model_desc(model.get(), description, sizeof description);
+  std::printf("loaded: %s, %llu parameters, %llu bytes, %d tokens\n", description,
+              static_cast<unsigned long long>(llama_model_n_params(model.get())),
+              static_cast<unsigned long long>(llama_model_size(model.get())),
+              llama_vocab_n_tokens(llama_model_get_vocab(model.get())));
+}
+
+void TokenizeTexts(const std::string& path, bool add_special) {
+  const std::string separator = "\n__ggml_vocab_test__\n";
+  const Model model = LoadModel(path, true);
+  const llama_vocab* vocab = llama_model_get_vocab(model.get());
+  const std::string input = ReadAll(std::cin);
+  for (size_t begin = 0; begin < input.size();) {
+    const size_t end = std::min(input.find(separator, begin), input.size());
+    for (const llama_token id :
+         Tokenize(vocab, std::string_view(input).substr(begin, end - begin), add_special)) {
+      std::printf(" %d", id);
+    }
+    std::printf("\n");
+    begin = end + separator.size();
+  }
+}
+
+// llama-perplexity's protocol: whole windows of `n_ctx` tokens, BOS in place of each window's first
+// token, the second half scored.
+void Perplexity(const std::string& path, const std::string& text_path, uint32_t n_ctx,
+                size_t max_windows) {
+  const Model model = LoadModel(path, false);
+  const llama_vocab* vocab = llama_model_get_vocab(model.get());
+  const Context context = MakeContext(model.get(), n_ctx);
+  const std::vector<llama_token> tokens = Tokenize(vocab, ReadFile(text_path), true);
+  const auto n_vocab = static_cast<size_t>(llama_vocab_n_tokens(vocab));
+  const size_t n_windows = std::min(tokens.size() / n_ctx, max_windows);
+  const size_t first = n_ctx / 2;
+  double sum = 0, sum_squares = 0;
+  size_t count = 0;
+  for (size_t w = 0; w < n_windows; ++w) {
+    const auto begin = tokens.begin() + static_cast<std::ptrdiff_t>(w * n_ctx);
+    const std::vector<llama_token> targets(begin, begin + static_cast<std::ptrdiff_t>(n_ctx));
+    std::vector<llama_token> window = targets;
+    if (llama_vocab_get_add_bos(vocab)) window[0] = llama_vocab_bos(vocab);
+    Decode(context.get(), window, first);
+    double window_sum = 0;
+    for (size_t p = first; p + 1 < n_ctx; ++p) {
+      const float* logits = llama_get_logits_ith(context.get(), static_cast<int32_t>(p));
+      const double nll = NegativeLogLikelihood(logits, n_vocab, targets[p + 1]);
+      window_sum += nll;
+      sum_squares += nll * nll;
+    }
+    sum += window_sum;
+    count += n_ctx - 1 - first;
+    std::printf("window %zu nll %.9f\n", w, window_sum / static_cast<double>(n_ctx - 1 - first));
+  }
+  if (count < 2) Fail("too little text");
+  const auto n = static_cast<double>(count);
+  const double mean = sum / n;
+  const double variance = std::max(0.0, sum_squares / n - mean * mean);
+  std::printf("tokens %zu windows %zu scored %zu\n", tokens.size(), n_windows, count);
+  std::printf("perplexity %.6f +/- %.6f\n", std::exp(mean),
+              std::exp(mean) * std::sqrt(variance / (n - 1)));
+}
+
+void Logits(const std::string& path) {
+  std::istringstream ids(ReadAll(std::cin));
+  const std::vector<llama_token> tokens{std::istream_iterator<llama_token>(ids), {}};
+  if (tokens.empty()) Fail("no token ids on stdin");
+  const Model model = LoadModel(path, false);
+  const Context context = MakeContext(model.get(), static_cast<uint32_t>(tokens.size()));
+  const auto n_vocab =
+      static_cast<size_t>(llama_vocab_n_tokens(llama_model_get_vocab(model.get())));
+  Decode(context.get(), tokens, 0);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    WriteAll(llama_get_logits_ith(context.get(), static_cast<int32_t>(i)), n_vocab * sizeof(float));
+  }
+}
+
+void QuantizeChunk(std::string_view type_name, int64_t n_cols, const char* importance_path) {
+  const ggml_type type = TypeOf(type_name);
+  const std::vector<float> values = FloatsOf(ReadAll(std::cin));
+  if (n_cols <= 0 || values.size() % static_cast<size_t>(n_cols) != 0 ||
+      n_cols % ggml_blck_size(type) != 0) {
+    Fail("input is no whole number of rows");
+  }
+  std::vector<float> importance;
+  if (importance_path != nullptr) importance = FloatsOf(ReadFile(importance_path));
+  if (!importance.empty() && importance.size() != static_cast<size_t>(n_cols))
+    Fail("importance is not COLS f32");
+  const int64_t n_rows = static_cast<int64_t>(values.size()) / n_cols;
+  std::vector<char> blocks(ggml_row_size(type, n_cols) * static_cast<size_t>(n_rows));
+  ggml_quantize_chunk(type, values.data(), blocks.data(), 0, n_rows, n_cols,
+                      importance.empty() ? nullptr : importance.data());
+  WriteAll(blocks.data(), blocks.size());
+}
+
+void Dequantize(std::string_view type_name) {
+  const ggml_type type = TypeOf(type_name);
+  const std::string blocks = ReadAll(std::cin);
+  const ggml_type_traits* traits = ggml_get_type_traits(type);
+  if (traits->to_float == nullptr || blocks.size() % traits->type_size != 0)
+    Fail("no whole number of blocks");
+  const size_t n = blocks.size() / traits->type_size * static_cast<size_t>(traits->blck_size);
+  std::vector<float> values(n);
+  traits->to_float(blocks.data(), values.data(), static_cast<int64_t>(n));
+  WriteAll(values.data(), n * sizeof(float));
+}
+
+void Run(const std::vector<std::string>& args) {
+  const auto is = [&](const char* name, size_t min, size_t max) {
+    return !args.empty() && args[0] == name && args.size() > min && args.size() <= max + 1;
+  };
+  if (is("load", 1, 1)) return Load(args[1]);
+  if (is("tokenize", 1, 2)) return TokenizeTexts(args[1], args.size() > 2 && args[2] == "special");
+  if (is("perplexity", 3, 4)) {
+    return Perplexity(args[1], args[2], static_cast<uint32_t>(std::stoul(args[3])),
+                      args.size() > 4 ? std::stoul(args[4]) : SIZE_MAX);
+  }
+  if (is("logits", 1, 1)) return Logits(args[1]);
+  if (is("quantize-chunk", 2, 3)) {
+    return QuantizeChunk(args[1], std::stoll(args[2]), args.size() > 3 ? args[3].c_str() : nullptr);
+  }
+  if (is("dequantize", 1, 1)) return Dequantize(args[1]);
+  Fail("usage: see the head of llama_driver.cc");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // llama.cpp's messages are wanted only when something goes wrong.
+  llama_log_set(
+      [](ggml_log_level level, const char* text, void*) {
+        if (level >= GGML_LOG_LEVEL_WARN && level != GGML_LOG_LEVEL_CONT) std::fputs(text, stderr);
+      },
+      nullptr);
+  // The folder holds one CPU library per family of processors; the best that runs here is chosen.
+  ggml_backend_load_all_from_path(QUERN_LLAMA_LIBRARIES);
+  llama_backend_init();
+  int code = 0;
+  try {
+    Run({argv + 1, argv + argc});
+    if (std::fflush(stdout) != 0) Fail("stdout: write failed");
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "llama_driver: %s\n", e.what());
+    code = 1;
+  }
+  llama_backend_free();
+  return code;
+}
