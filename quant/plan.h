@@ -40,6 +40,7 @@ struct Preset {
   std::string_view name;         // lower case
   std::string_view description;  // what it is for, half a sentence
   std::optional<DType> type;     // the type of most matrices; none for "source"
+  uint32_t file_type;            // general.file_type; unused for "source"
 };
 
 // Returns the presets, in the order in which a list should show them.
@@ -49,6 +50,7 @@ const Preset* FindPreset(std::string_view name);
 
 // Returns the plan for writing `manifest` with `preset`. Matrices of known roles get the preset's
 // type ("source": keep theirs); vectors of f16 and bf16 become f32; everything else stays as it is.
+// Rows that do not divide the block fall back to f16, with the reason.
 // Throws: Error kUsage "quant.preset" if there is no such preset; kUnsupported "quant.requantize" if
 // a quantized tensor would have to be quantized again without PlanOptions::requantize, or
 // "quant.no-codec" if it is of a type that quern cannot decode.

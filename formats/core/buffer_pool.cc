@@ -47,7 +47,6 @@ BufferPool::Lease BufferPool::Acquire(uint64_t size_bytes, std::string_view what
     idle_.pop_back();
     idle_bytes_ -= block.size_bytes;
   } else {
-    idle_.reserve(idle_.size() + 1);
     // Idle blocks make room for new ones.
     while (!idle_.empty() && size_bytes > budget_bytes_ - leased_bytes_ - idle_bytes_) {
       idle_bytes_ -= idle_.back().size_bytes;
