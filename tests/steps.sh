@@ -68,7 +68,7 @@ run_ctests() {
     failures=1 tests=$((tests + 1))
   fi
   sed -n 's/.*Test *#[0-9]*: \(.*[^.]\) \.*\*\*\*Skipped.*/   skipped: \1/p' "$log"
-  [ "$failures" -eq 0 ] || grep -v ' Passed  ' "$log" | tail -n 300
+  [ "$failures" -eq 0 ] || grep -v -E ' Passed  |^ *Start +[0-9]|^Test project|^Internal ctest' "$log" | tail -n 300
   count "$label" $((tests - failures - skipped)) "$failures" "$skipped" $((SECONDS - start))
   [ "$failures" -eq 0 ]
 }
