@@ -1,0 +1,1 @@
+quern check data/fixture/austen.txt

@@ -1,0 +1,1 @@
+quern convert no/such/folder -o out.gguf

@@ -1,0 +1,1 @@
+quern inspect data/fixture/austen.txt

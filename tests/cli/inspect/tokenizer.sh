@@ -1,0 +1,1 @@
+quern inspect data/fixture/meta-2/tokenizer.model

@@ -1,0 +1,1 @@
+quern perplexity data/fixture/meta-2

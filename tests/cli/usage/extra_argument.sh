@@ -1,0 +1,1 @@
+quern convert data/fixture/meta-2 another -o out.gguf

@@ -1,0 +1,1 @@
+quern perplexity model.gguf --text

@@ -1,0 +1,1 @@
+quern quantise data/fixture/meta-2

@@ -1,0 +1,1 @@
+quern quantize data/fixture/meta-2 --tpye q4_0

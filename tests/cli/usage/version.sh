@@ -1,0 +1,2 @@
+quern --version
+quern version --json | grep -c '"isa"'

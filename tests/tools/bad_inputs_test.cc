@@ -1,0 +1,127 @@
+// The sample of malformed files (make_bad_inputs.py, where it is at hand) through the program
+// itself: exit class, stable id, words of the message, peak memory, CPU time.
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace quern {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct RunResult {
+  int exit_code = -1;
+  std::string err;
+  uint64_t peak_bytes = 0;
+};
+
+// Runs the program with `arguments`, ten seconds of CPU time at most.
+RunResult RunQuern(const std::vector<std::string>& arguments, const fs::path& err_path) {
+  const pid_t child = fork();
+  if (child == 0) {
+    const rlimit cpu{10, 10};
+    setrlimit(RLIMIT_CPU, &cpu);
+    std::ignore = freopen("/dev/null", "r", stdin);
+    std::ignore = freopen("/dev/null", "w", stdout);
+    std::ignore = freopen(err_path.c_str(), "w", stderr);
+    std::vector<char*> argv = {const_cast<char*>(QUERN_EXECUTABLE)};
+    for (const std::string& argument : arguments)
+      argv.push_back(const_cast<char*>(argument.c_str()));
+    argv.push_back(nullptr);
+    execv(QUERN_EXECUTABLE, argv.data());
+    _exit(127);
+  }
+  int status = 0;
+  rusage usage{};
+  wait4(child, &status, 0, &usage);
+  RunResult result;
+  result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  result.peak_bytes = static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+  std::ostringstream text;
+  text << std::ifstream(err_path).rdbuf();
+  result.err = text.str();
+  return result;
+}
+
+fs::path GeneratorPath() {
+  const char* assets = std::getenv("QUERN_ASSETS");
+  const fs::path root =
+      assets != nullptr ? fs::path(assets) / ".." : fs::path(QUERN_SOURCE_DIR) / "../shared";
+  return root / "bad-inputs/make_bad_inputs.py";
+}
+
+// Kinds of files this version reads, by the first letter of their cases' ids.
+constexpr std::string_view kKindsRead = "gpkmj";
+
+// Cases where quern differs on purpose, and why.
+const std::map<std::string, std::string> kPolicyDiffers = {
+    {"g05-version-1",
+     "version 1 is read: real files of it exist, and nothing else opens them any more"},
+};
+
+class BadInputs : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!fs::exists(GeneratorPath())) GTEST_SKIP() << "no " << GeneratorPath();
+    std::string pattern = (fs::temp_directory_path() / "quern-bad-XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+    const std::string command = "python3 '" + GeneratorPath().string() + "' '" +
+                                (folder_ / "in").string() + "' > '" + (folder_ / "log").string() +
+                                "' 2>&1";
+    if (std::system(command.c_str()) != 0) GTEST_SKIP() << "python3 does not run the generator";
+  }
+  void TearDown() override {
+    if (!folder_.empty()) fs::remove_all(folder_);
+  }
+  fs::path folder_;
+};
+
+TEST_F(BadInputs, EachGetsItsClassIdAndWordsInBoundedMemory) {
+  const std::map<std::string, int> kExitCodes = {
+      {"OK", 0}, {"DATA", 3}, {"UNSUP", 4}, {"NOINPUT", 5}};
+  const auto cases = nlohmann::json::parse(std::ifstream(folder_ / "in/manifest.json"));
+  size_t n_run = 0;
+  for (const auto& entry : cases) {
+    const std::string id = entry["id"];
+    if (kKindsRead.find(id[0]) == std::string_view::npos) continue;
+    SCOPED_TRACE(id + ": " + entry["why"].get<std::string>());
+    const fs::path input = folder_ / "in" / entry["file"].get<std::string>();
+    const std::string code = entry["code"];
+    const bool through_quantize = code.starts_with("quant.");
+    const RunResult result =
+        through_quantize
+            ? RunQuern({"quantize", input, "-t", "q8_0", "-o", "/dev/null"}, folder_ / "err")
+            : RunQuern({"inspect", input}, folder_ / "err");
+    ++n_run;
+    EXPECT_LE(result.peak_bytes, (uint64_t{64} << 20) + 2 * fs::file_size(input));
+    if (kPolicyDiffers.contains(id)) {
+      EXPECT_EQ(result.exit_code, 0) << result.err;
+      continue;
+    }
+    EXPECT_EQ(result.exit_code, kExitCodes.at(entry["cls"])) << result.err;
+    if (entry["cls"] == "OK") continue;
+    EXPECT_NE(result.err.find("[" + code + "]"), std::string::npos) << code << "\n" << result.err;
+    for (const std::string word : entry["must"]) {
+      EXPECT_NE(result.err.find(word), std::string::npos) << word << "\n" << result.err;
+    }
+    EXPECT_TRUE(std::ranges::all_of(result.err, [](char c) {
+      return c == '\n' || (c >= ' ' && c != 0x7F) || c < 0;
+    })) << "control bytes in the message";
+  }
+  EXPECT_GT(n_run, 60u);
+}
+
+}  // namespace
+}  // namespace quern
