@@ -135,8 +135,9 @@ HWY_INLINE void StoreBF16(D /*d*/, hn::Vec<D> f, uint16_t* HWY_RESTRICT p) {
   const auto odd = hn::And(upper, hn::Set(du, 1u));
   const auto rounded = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(du, 0x7FFFu)), odd));
   const auto quiet = hn::Or(upper, hn::Set(du, 64u));
-  const auto is_nan = hn::Ne(f, f);
-  const auto half = hn::IfThenElse(hn::RebindMask(du, is_nan), quiet, rounded);
+  // Not Ne(f, f): that is an ordered comparison on AVX2 and AVX3, false for a NaN.
+  const auto is_number = hn::Eq(f, f);
+  const auto half = hn::IfThenElse(hn::RebindMask(du, is_number), rounded, quiet);
   hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, half)), d16, p);
 }
 

@@ -1,0 +1,123 @@
+// The plain rules give ggml's bytes, and every type decodes to ggml's bits. Known hashes cover
+// machines without ggml; where QUERN_GGML_BASE names a libggml-base.so (npm's
+// @node-llama-cpp/linux-x64 3.22.1 has one), the library itself is asked.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <random>
+
+#include "tests/quant/vectors.h"
+
+namespace quern {
+namespace {
+
+// Types whose bytes at effort fast are ggml's, with XXH64 of ggml's output for
+// GaussianWeights(1024 * 4096).
+constexpr std::pair<DType, uint64_t> kPlainRules[] = {
+    {DType::kF16, 0x46d8ea8ec86190b3},
+    {DType::kBF16, 0xc852d2c983d54232},
+    {DType::kQ4_0, 0x82a525e88979d7ac},
+    {DType::kQ8_0, 0x106e1beee4004d38},
+};
+
+TEST(GgmlBytes, HashesOfFourMillionWeights) {
+  const std::vector<float> x = GaussianWeights(1024 * 4096);
+  if (XXH64(x.data(), x.size() * sizeof(float), 0) != 0xec81606a1d511a70) {
+    GTEST_SKIP() << "this machine's libm makes other test weights";
+  }
+  for (const auto& [type, hash] : kPlainRules) {
+    const BlockCodec& codec = *FindCodec(type);
+    ForEachIsa([&](std::string_view isa) {
+      const auto bytes = Encoded(codec, codec.encode, x, Effort::kFast);
+      EXPECT_EQ(XXH64(bytes.data(), bytes.size(), 0), hash) << NameOf(type) << " on " << isa;
+    });
+  }
+}
+
+class GgmlLibrary : public testing::Test {
+ protected:
+  void SetUp() override {
+    const char* path = std::getenv("QUERN_GGML_BASE");
+    if (path == nullptr) GTEST_SKIP() << "QUERN_GGML_BASE names no libggml-base.so";
+    library_ = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    ASSERT_NE(library_, nullptr) << dlerror();
+  }
+
+  template <class Function>
+  Function Symbol(const std::string& name) {
+    auto* symbol = reinterpret_cast<Function>(dlsym(library_, name.c_str()));
+    EXPECT_NE(symbol, nullptr) << name;
+    return symbol;
+  }
+
+  std::vector<uint8_t> Quantized(DType type, const std::vector<float>& x) {
+    const auto quantize = Symbol<size_t (*)(int, const float*, void*, int64_t, int64_t, int64_t,
+                                            const float*)>("ggml_quantize_chunk");
+    std::vector<uint8_t> out(*RowBytes(type, x.size()));
+    quantize(static_cast<int>(LayoutOf(type).gguf_id), x.data(), out.data(), 0, 1,
+             static_cast<int64_t>(x.size()), nullptr);
+    return out;
+  }
+
+  std::vector<float> Dequantized(DType type, const std::vector<uint8_t>& blocks) {
+    std::string name(NameOf(type));
+    if (name.ends_with("_k")) name.back() = 'K';
+    name = name == "f16"    ? "ggml_fp16_to_fp32_row"
+           : name == "bf16" ? "ggml_bf16_to_fp32_row"
+                            : "dequantize_row_" + name;
+    const BlockLayout& layout = LayoutOf(type);
+    std::vector<float> y(blocks.size() / layout.block_bytes * layout.block_elems);
+    Symbol<void (*)(const void*, float*, int64_t)>(name)(blocks.data(), y.data(),
+                                                         static_cast<int64_t>(y.size()));
+    return y;
+  }
+
+ private:
+  void* library_ = nullptr;
+};
+
+TEST_F(GgmlLibrary, PlainRulesGiveItsBytes) {
+  for (const auto& [type, hash] : kPlainRules) {
+    const BlockCodec& codec = *FindCodec(type);
+    std::vector<TestVector> vectors = HardVectors(codec.max_abs);
+    vectors.push_back({"weights", GaussianWeights(256 * 1000, 3)});
+    // Floats with random exponents, so that every block has another scale.
+    std::vector<float> wild(256 * 1000);
+    for (uint64_t i = 0; i < wild.size(); ++i) {
+      wild[i] = static_cast<float>(Gauss(9, i)) *
+                std::ldexp(1.0f, static_cast<int>(SplitMix(i / 32) % 150) - 140);
+    }
+    vectors.push_back({"wild", std::move(wild)});
+    for (const TestVector& vector : vectors) {
+      EXPECT_EQ(Encoded(codec, codec.encode, vector.x, Effort::kFast), Quantized(type, vector.x))
+          << NameOf(type) << ", " << vector.name;
+    }
+  }
+}
+
+TEST_F(GgmlLibrary, RandomBlocksDecodeToItsBits) {
+  for (const BlockCodec* codec : AllCodecs()) {
+    if (codec->type == DType::kF32) continue;
+    const BlockLayout& layout = LayoutOf(codec->type);
+    std::vector<uint8_t> blocks(layout.block_bytes * 20000);
+    std::mt19937_64 random(5);
+    std::generate(blocks.begin(), blocks.end(), [&] { return static_cast<uint8_t>(random() >> 56); });
+    const auto expected = Dequantized(codec->type, blocks);
+    ForEachIsa([&](std::string_view isa) {
+      const auto y = Decoded(*codec, blocks);
+      for (size_t i = 0; i < y.size(); ++i) {
+        // Scales may be NaN here; which NaN comes out of a product is the CPU's choice.
+        if (std::isnan(y[i]) && std::isnan(expected[i])) continue;
+        ASSERT_TRUE(SameBits({&y[i], 1}, {&expected[i], 1}))
+            << layout.name << " on " << isa << ", element " << i << ": " << y[i] << ", ggml "
+            << expected[i];
+      }
+    });
+  }
+}
+
+}  // namespace
+}  // namespace quern
