@@ -38,7 +38,7 @@ set(third_party_core "xxhash\\.h")
 set(third_party_transcode "${tbb}")
 set(third_party_quant "hwy/")
 set(third_party_formats "google/protobuf/|zstd\\.h|libdeflate\\.h|nlohmann/|${tbb}")
-set(third_party_converters "none")
+set(third_party_converters "md5\\.h")
 set(third_party_verify "oneapi/dnnl/|hwy/|${tbb}|pcre2\\.h")
 set(third_party_tools "CLI/|nlohmann/|oneapi/dnnl/|hwy/|${tbb}|google/protobuf/|zstd\\.h|libdeflate\\.h|xxhash\\.h|pcre2\\.h")
 
