@@ -1,0 +1,135 @@
+#include "converters/converters.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <filesystem>
+
+#include "converters/gguf_checkpoint.h"
+#include "converters/meta_checkpoint.h"
+#include "converters/meta_folder.h"
+#include "formats/formats.h"
+
+namespace quern {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array<const ConverterInfo*, 2> kConverters = {&kMetaConverter, &kGgufConverter};
+
+const ConverterInfo* FindConverter(const std::string& path) {
+  const auto found = std::find_if(kConverters.begin(), kConverters.end(),
+                                  [&](const ConverterInfo* c) { return c->recognizes(path); });
+  return found == kConverters.end() ? nullptr : *found;
+}
+
+bool Exists(const std::string& folder, std::string_view name) {
+  std::error_code error;
+  return fs::exists(fs::path(folder) / name, error);
+}
+
+// Returns the first subfolder that is a checkpoint in Meta's layout, for a hint; or "".
+std::string MetaSubfolder(const std::string& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    std::error_code ignored;
+    if (it->is_directory(ignored)) names.push_back(it->path().string());
+  }
+  std::sort(names.begin(), names.end());
+  const auto found = std::find_if(names.begin(), names.end(), [](const std::string& name) {
+    try {
+      return IsMetaFolder(name);
+    } catch (const Error&) {
+      return false;  // not readable: no help
+    }
+  });
+  return found == names.end() ? "" : *found;
+}
+
+// Layouts that are known by a file in the folder, and refused by name.
+struct OtherLayout {
+  std::string_view file, description;
+};
+constexpr std::array<OtherLayout, 8> kOtherLayouts = {{
+    {"consolidated.safetensors", "weights in consolidated.safetensors (Mistral's layout)"},
+    {"adapter_config.json", "a LoRA adapter (PEFT)"},
+    {"model.safetensors", "Hugging Face's layout"},
+    {"model.safetensors.index.json", "Hugging Face's layout"},
+    {"pytorch_model.bin", "Hugging Face's layout"},
+    {"pytorch_model.bin.index.json", "Hugging Face's layout"},
+    {"config.json", "Hugging Face's layout"},
+    {".metadata", "a distributed checkpoint of torch.distributed"},
+}};
+
+// Returns the error for a folder that no converter reads.
+Error UnknownFolder(const std::string& folder) {
+  const std::string meta = MetaSubfolder(folder);
+  std::string hint = "give a folder with params.json, consolidated.00.pth and tokenizer.model";
+  if (!meta.empty()) hint = "did you mean " + Quoted(meta) + "?";
+  for (const OtherLayout& layout : kOtherLayouts) {
+    if (!Exists(folder, layout.file)) continue;
+    return UnsupportedError("checkpoint.layout", "this folder has " + std::string(layout.description))
+        .File(folder)
+        .Found(layout.file)
+        .Expected("Meta's layout, which is what this version reads")
+        .Hint(hint);
+  }
+  return DataError("input.unknown-format", "no checkpoint in this folder")
+      .File(folder)
+      .Expected("params.json and consolidated.NN.pth")
+      .Hint(hint);
+}
+
+// Returns the error for a path that no converter reads.
+Error UnknownPath(const std::string& path) {
+  std::error_code error;
+  if (fs::is_directory(path, error)) return UnknownFolder(path);
+  const InputFile file(path);
+  const std::vector<uint8_t> head =
+      file.ReadVector(0, std::min<uint64_t>(file.size_bytes(), kDetectBytes));
+  const FileKind kind = DetectKind(head, path);
+  if (kind == FileKind::kSafetensors) {
+    return UnsupportedError("checkpoint.layout", "this is a safetensors file")
+        .File(path)
+        .Expected("Meta's .pth files or GGUF, which is what this version reads");
+  }
+  return WrongKind(kind, head, path, "a checkpoint");
+}
+
+}  // namespace
+
+std::span<const ConverterInfo* const> AllConverters() { return kConverters; }
+
+std::unique_ptr<TensorStore> OpenCheckpoint(const std::string& path,
+                                            const CheckpointOptions& options) {
+  std::error_code error;
+  if (!fs::exists(path, error)) {
+    throw SystemError("file.open", "open", path, error ? error.value() : ENOENT);
+  }
+  const ConverterInfo* converter = FindConverter(path);
+  if (converter == nullptr) throw UnknownPath(path);
+  return converter->open(path, options);
+}
+
+std::vector<std::string> InputFilesOf(const std::string& path) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return {};
+  if (const ConverterInfo* converter = FindConverter(path)) return converter->input_files(path);
+  if (fs::is_directory(path, error)) return {};
+  return {path};
+}
+
+std::vector<Finding> CheckCheckpoint(const std::string& path, const CheckpointOptions& options) {
+  Faults faults;
+  if (FindConverter(path) == &kMetaConverter) {
+    TryOpenMetaPath(path, options, faults);
+  } else {
+    std::error_code error;
+    if (!fs::exists(path, error)) OpenCheckpoint(path, options);  // throws
+    faults.Try([&] { OpenCheckpoint(path, options); });
+  }
+  return std::move(faults).TakeFindings();
+}
+
+}  // namespace quern

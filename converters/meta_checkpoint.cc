@@ -1,0 +1,273 @@
+#include "converters/meta_checkpoint.h"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+
+#include "converters/meta_folder.h"
+#include "converters/meta_layout.h"
+#include "converters/params_json.h"
+#include "converters/rope_scaling.h"
+#include "converters/tokenizer_import.h"
+#include "formats/core/check.h"
+#include "formats/formats.h"
+#include "formats/gguf_metadata.h"
+#include "formats/torch_checkpoint.h"
+
+namespace quern {
+namespace {
+
+// Real ones have a few hundred bytes and at most 2.2 MB.
+constexpr uint64_t kMaxParamsBytes = 1u << 20;
+constexpr uint64_t kMaxTokenizerBytes = 64u << 20;
+
+class MetaCheckpoint final : public TensorStore {
+ public:
+  MetaCheckpoint(std::string name, std::vector<std::shared_ptr<const RandomAccessBytes>> files,
+                 std::vector<TorchCheckpoint> shards, MetaLayout layout)
+      : name_(std::move(name)),
+        files_(std::move(files)),
+        shards_(std::move(shards)),
+        merged_(std::move(layout.merged)) {
+    manifest_.spec = std::move(layout.spec);
+    manifest_.tensors = std::move(layout.tensors);
+  }
+
+  const Manifest& manifest() const override { return manifest_; }
+  const std::string& name() const override { return name_; }
+
+  void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const override {
+    const TensorInfo& info = manifest_.tensors.at(tensor);
+    QUERN_CHECK(begin <= info.rows() && count <= info.rows() - begin);
+    QUERN_CHECK(out.size() == count * info.row_bytes());
+    if (tensor < merged_.size()) {
+      ReadMergedRows(merged_[tensor], shards_, begin, count, out);
+    } else if (count > 0) {
+      std::memcpy(out.data(), rope_divisors_.data(), out.size());
+    }
+  }
+
+  // For whoever builds it: the manifest is complete before the store is handed out.
+  Manifest& mutable_manifest() { return manifest_; }
+  void AddRopeDivisors(std::vector<float> divisors) {
+    rope_divisors_ = std::move(divisors);
+    manifest_.tensors.push_back({TensorName(TensorRole::kRopeFreqs), TensorRole::kRopeFreqs,
+                                 std::nullopt, DType::kF32, Shape{rope_divisors_.size()}});
+  }
+
+ private:
+  std::string name_;
+  std::vector<std::shared_ptr<const RandomAccessBytes>> files_;  // shards_ refer to them
+  std::vector<TorchCheckpoint> shards_;                          // merged_ points into them
+  std::vector<MergedTensor> merged_;
+  std::vector<float> rope_divisors_;  // the tensor behind the merged ones, if there is one
+  Manifest manifest_;
+};
+
+// Throws: if the bytes are those of something that was saved in place of the file.
+void RefuseForeign(ByteView bytes, const std::string& file, std::string_view wanted) {
+  const ByteView head = bytes.first(std::min(bytes.size(), kDetectBytes));
+  switch (const FileKind kind = DetectKind(head, file)) {
+    case FileKind::kGitLfsPointer:
+    case FileKind::kHtml:
+    case FileKind::kForeign: throw WrongKind(kind, head, file, wanted);
+    default: break;  // the parser says what is wrong
+  }
+}
+
+MetaParams ReadParams(std::string_view text, const std::string& file) {
+  RefuseForeign(AsBytes(text), file, "params.json");
+  return ParseMetaParams(text, file);
+}
+
+// What Assemble makes a model of. Whatever is absent or incomplete is among the faults already.
+struct Parts {
+  std::string name;
+  std::vector<std::shared_ptr<const RandomAccessBytes>> files;
+  std::vector<TorchCheckpoint> shards;  // one per file if complete
+  bool shards_complete = false;
+  std::optional<MetaParams> params;
+  std::string tokenizer_file;
+  std::optional<std::vector<uint8_t>> tokenizer_bytes;
+};
+
+void OpenShards(Parts& parts, const CheckpointOptions& options, Faults& faults) {
+  parts.shards.reserve(parts.files.size());
+  for (const auto& file : parts.files) {
+    parts.shards_complete &= faults.Try(
+        [&] { parts.shards.push_back(TorchCheckpoint::Open(*file, {options.verify_crc})); });
+  }
+}
+
+Tokenizer ReadTokenizer(const Parts& parts) {
+  const ByteView bytes(*parts.tokenizer_bytes);
+  RefuseForeign(bytes, parts.tokenizer_file, "a tokenizer.model");
+  const bool is_llama31 = parts.params && parts.params->use_scaled_rope;
+  return ReadMetaTokenizer(bytes, parts.tokenizer_file,
+                           is_llama31 ? TiktokenNames::kLlama31 : TiktokenNames::kLlama3);
+}
+
+// Fills what only params.json, vocabulary and weights together tell.
+void CompleteManifest(MetaCheckpoint& store, const MetaParams& params, Tokenizer tokenizer,
+                      const std::string& tokenizer_file, const CheckpointOptions& options) {
+  Manifest& manifest = store.mutable_manifest();
+  const MetaRuleInputs inputs{tokenizer.kind == Tokenizer::Kind::kBytePair};
+  PadTokenizer(tokenizer, manifest.spec->vocab_size, tokenizer_file);
+  manifest.tokenizer = std::move(tokenizer);
+  manifest.name = options.name;
+  manifest.spec->rope_theta = static_cast<float>(RopeThetaOf(params, inputs));
+  ContextLength context = ContextLengthOf(params, inputs, options.context_length);
+  manifest.spec->context_length = context.length;
+  manifest.provenance = {QUERN_VERSION, "meta", std::move(context.source)};
+  if (params.use_scaled_rope) {
+    store.AddRopeDivisors(RopeDivisors(RopeThetaOf(params, inputs), params.head_dim(),
+                                       RopeScalingFactor(params)));
+  }
+}
+
+std::unique_ptr<TensorStore> Assemble(Parts parts, const CheckpointOptions& options,
+                                      Faults& faults) {
+  std::optional<Tokenizer> tokenizer;
+  if (parts.tokenizer_bytes) faults.Try([&] { tokenizer = ReadTokenizer(parts); });
+  if (!parts.params || !parts.shards_complete) return nullptr;
+  const bool sound_so_far = !faults.any();
+  MetaLayout layout =
+      PlanMetaLayout(*parts.params, parts.shards, options.ignore_unknown_tensors, faults);
+  if (!sound_so_far || faults.any()) return nullptr;
+  faults.Try([&] {
+    CheckReplicatedTensors(layout, parts.shards, faults);
+    DropTiedOutput(layout, parts.shards);
+  });
+  auto store = std::make_unique<MetaCheckpoint>(std::move(parts.name), std::move(parts.files),
+                                                std::move(parts.shards), std::move(layout));
+  faults.Try([&] {
+    CompleteManifest(*store, *parts.params, std::move(*tokenizer), parts.tokenizer_file, options);
+  });
+  if (faults.any()) return nullptr;
+  return store;
+}
+
+// Returns the params.json that fits the weights, as far as they tell, for the hint of an error.
+std::string GuessParams(const TorchCheckpoint& shard) {
+  const auto rows = [&](std::string_view name) -> uint64_t {
+    const TorchTensor* tensor = shard.Find(name);
+    return tensor && tensor->shape.size() == 2 ? tensor->shape[0] : 0;
+  };
+  const TorchTensor* norm = shard.Find("norm.weight");
+  uint32_t n_layers = 0;
+  for (const TorchTensor& tensor : shard.tensors()) {
+    const auto parts = ParseMetaTensorName(tensor.name);
+    if (parts && parts->layer) n_layers = std::max(n_layers, *parts->layer + 1);
+  }
+  const uint64_t q = rows("layers.0.attention.wq.weight"), k = rows("layers.0.attention.wk.weight");
+  if (!norm || n_layers == 0 || q == 0 || k == 0) return {};
+  std::string text = "{\"dim\": " + std::to_string(norm->n_elems()) +
+                     ", \"n_layers\": " + std::to_string(n_layers) + ", \"n_heads\": N";
+  if (q > k) text += ", \"n_kv_heads\": N/" + std::to_string(q / k);
+  return text + ", \"norm_eps\": 1e-5, \"max_seq_len\": L}";
+}
+
+// The errors for a checkpoint without its side files: what was not found, and what to do.
+Error MissingParams(const MetaFolder& folder, const Parts& parts) {
+  const std::string guess =
+      parts.shards.size() == 1 && parts.files.size() == 1 ? GuessParams(parts.shards[0]) : "";
+  std::string hint = "copy it from the release";
+  if (!guess.empty()) {
+    hint += ", or write it: " + guess +
+            ", with the numbers of heads and of positions that the model was trained with (llama2.c "
+            "keeps them under 'model_args')";
+  }
+  return DataError("meta.params-missing", "no params.json")
+      .File(folder.path)
+      .Expected("params.json beside the weights")
+      .Hint(hint);
+}
+Error MissingTokenizer(const MetaFolder& folder) {
+  return DataError("meta.tokenizer-missing", "no tokenizer.model")
+      .File(folder.path)
+      .Expected("tokenizer.model beside the weights or one level above")
+      .Hint("Meta's downloads of Llama 1 and 2 have it beside the models' folders; copy it here");
+}
+
+bool IsTorchFile(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) return false;
+  switch (DetectKind(path)) {
+    case FileKind::kTorchZip:
+    case FileKind::kTorchLegacy:
+    case FileKind::kTar: return true;
+    default: return false;
+  }
+}
+
+bool Recognizes(const std::string& path) { return IsMetaFolder(path) || IsTorchFile(path); }
+
+std::unique_ptr<TensorStore> Open(const std::string& path, const CheckpointOptions& options) {
+  Faults faults;
+  auto store = TryOpenMetaPath(path, options, faults);
+  faults.ThrowFirst();
+  if (options.log) faults.LogWarnings(*options.log);
+  return store;
+}
+
+std::vector<std::string> InputFiles(const std::string& path) {
+  Faults faults;
+  MetaFolder folder = ListMetaFolder(path, faults);
+  std::vector<std::string> files = std::move(folder.shards);
+  if (folder.params) files.push_back(*folder.params);
+  if (folder.tokenizer) files.push_back(*folder.tokenizer);
+  return files;
+}
+
+}  // namespace
+
+std::unique_ptr<TensorStore> OpenMetaFiles(MetaFiles files, const CheckpointOptions& options) {
+  Faults faults;
+  Parts parts{std::move(files.name), std::move(files.shards), {}, true, std::nullopt,
+              std::move(files.tokenizer_file), std::move(files.tokenizer_bytes)};
+  OpenShards(parts, options, faults);
+  faults.Try([&] { parts.params = ReadParams(files.params_text, files.params_file); });
+  auto store = Assemble(std::move(parts), options, faults);
+  faults.ThrowFirst();
+  if (options.log) faults.LogWarnings(*options.log);
+  return store;
+}
+
+std::unique_ptr<TensorStore> TryOpenMetaPath(const std::string& path,
+                                             const CheckpointOptions& options, Faults& faults) {
+  MetaFolder folder;
+  if (!faults.Try([&] { folder = ListMetaFolder(path, faults); })) return nullptr;
+  Parts parts;
+  parts.name = path;
+  parts.shards_complete = folder.gapless;
+  for (const std::string& shard : folder.shards) {
+    parts.shards_complete &=
+        faults.Try([&] { parts.files.push_back(std::make_shared<InputFile>(shard)); });
+  }
+  OpenShards(parts, options, faults);
+  if (folder.params) {
+    faults.Try([&] {
+      parts.params = ReadParams(ReadWholeFile(*folder.params, kMaxParamsBytes), *folder.params);
+    });
+  } else {
+    faults.Add(MissingParams(folder, parts));
+  }
+  if (folder.tokenizer) {
+    parts.tokenizer_file = *folder.tokenizer;
+    faults.Try([&] {
+      const std::string bytes = ReadWholeFile(*folder.tokenizer, kMaxTokenizerBytes);
+      parts.tokenizer_bytes.emplace(bytes.begin(), bytes.end());
+    });
+  } else {
+    faults.Add(MissingTokenizer(folder));
+  }
+  return Assemble(std::move(parts), options, faults);
+}
+
+const ConverterInfo kMetaConverter = {
+    "meta",
+    "Meta's layout: params.json, consolidated.NN.pth, tokenizer.model (Llama 1 to 3.3, Code Llama)",
+    Recognizes, Open, InputFiles};
+
+}  // namespace quern

@@ -1,0 +1,42 @@
+// What the shards of a checkpoint in Meta's layout amount to: the whole model's tensors in canonical
+// order, how each is joined, and the numbers of its graph.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "converters/faults.h"
+#include "converters/params_json.h"
+#include "converters/shard_merge.h"
+#include "formats/core/model_spec.h"
+#include "formats/core/tensor.h"
+#include "formats/torch_checkpoint.h"
+
+namespace quern {
+
+struct MetaLayout {
+  ModelSpec spec;                    // without context_length and rope_theta
+  std::vector<TensorInfo> tensors;   // canonical order, types as stored
+  std::vector<MergedTensor> merged;  // one per tensor; points into the shards
+};
+
+// Returns the layout. Shapes decide what params.json leaves open (vocabulary, rows of the
+// feed-forward matrices, KV heads, which way the embedding is split); where both speak and differ,
+// the tensors are right and a warning says so. Everything that keeps the model from being whole is
+// added to `faults`, and the layout is then not to be used.
+// Requires: `shards`, in rank order, outlive the layout and do not move.
+MetaLayout PlanMetaLayout(const MetaParams& params, std::span<const TorchCheckpoint> shards,
+                          bool ignore_unknown_tensors, Faults& faults);
+
+// Adds the replicated tensors whose copies differ between shards: then a shard is of another model.
+// Throws: as ReadRows.
+void CheckReplicatedTensors(const MetaLayout& layout, std::span<const TorchCheckpoint> shards,
+                            Faults& faults);
+
+// Drops output.weight where its bytes equal those of tok_embeddings.weight (Llama 3.2 1B and 3B
+// ship both), and sets spec.tied_embeddings.
+// Throws: as ReadRows. Cost: reads both matrices up to the first difference.
+void DropTiedOutput(MetaLayout& layout, std::span<const TorchCheckpoint> shards);
+
+}  // namespace quern
