@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -30,6 +31,7 @@ struct WindowBatch {
   // The positions [scored_begin, scored_begin + n_scored) of each window go on to the vocabulary.
   uint64_t scored_begin = 0;
   uint64_t n_scored = 0;
+  std::function<void()> layer_done;  // Called behind each layer, on the calling thread; may be empty.
 };
 
 // A model that can be evaluated over windows of text. Work is done in the caller's oneTBB arena,
@@ -42,6 +44,9 @@ class LanguageModel {
   // Returns the bytes that Forward needs for its batch beside `hidden`.
   // Units: bytes.
   virtual uint64_t ActivationBytes(uint64_t n_windows, uint64_t context) const = 0;
+  // Returns the bytes that each thread works with.
+  // Units: bytes.
+  virtual uint64_t WorkspaceBytes(uint64_t context) const = 0;
 
   // Sends `batch` through all layers and writes what the output matrix is multiplied with.
   // Shape: hidden [n_windows * n_scored, d_model].

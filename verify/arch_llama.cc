@@ -1,0 +1,322 @@
+#include "verify/arch_llama.h"
+
+#include <tbb/blocked_range.h>
+#include <tbb/parallel_for.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "formats/core/error.h"
+#include "formats/gguf_metadata.h"
+#include "verify/attention.h"
+#include "verify/linear.h"
+#include "verify/ops.h"
+
+namespace quern {
+namespace {
+
+// Calls body(row) for every row, a fixed number of rows per task.
+void ForEachRow(uint64_t n_rows, const std::function<void(uint64_t)>& body) {
+  constexpr uint64_t kRowsPerTask = 64;
+  tbb::parallel_for(
+      tbb::blocked_range<uint64_t>(0, n_rows, kRowsPerTask),
+      [&](const tbb::blocked_range<uint64_t>& range) {
+        for (uint64_t row = range.begin(); row < range.end(); ++row) body(row);
+      },
+      tbb::simple_partitioner());
+}
+
+// The tensors of one layer.
+struct Layer {
+  std::vector<float> attn_norm;      // [d_model]
+  StoredMatrix q, k, v;              // [heads * head_dim, d_model]
+  StoredMatrix attn_output;          // [d_model, n_heads * head_dim]
+  std::vector<float> ffn_norm;       // [d_model]
+  StoredMatrix ffn_gate, ffn_up;     // [d_ff, d_model]
+  StoredMatrix ffn_down;             // [d_model, d_ff]
+};
+
+// Finds tensors by role and checks what they are.
+class TensorFinder {
+ public:
+  explicit TensorFinder(const TensorStore& store) : store_(store) {
+    const std::vector<TensorInfo>& tensors = store.manifest().tensors;
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      places_.emplace(Key{tensors[i].role, tensors[i].layer}, i);
+    }
+  }
+
+  bool Has(TensorRole role) const { return places_.contains({role, std::nullopt}); }
+
+  StoredMatrix Matrix(TensorRole role, std::optional<uint32_t> layer, uint64_t rows,
+                      uint64_t cols) const {
+    return Find(role, layer, {rows, cols});
+  }
+  StoredMatrix Vector(TensorRole role, std::optional<uint32_t> layer, uint64_t size) const {
+    return Find(role, layer, {size});
+  }
+
+ private:
+  using Key = std::pair<TensorRole, std::optional<uint32_t>>;
+
+  StoredMatrix Find(TensorRole role, std::optional<uint32_t> layer,
+                    std::initializer_list<uint64_t> dims) const {
+    const Shape expected = Shape::Make(dims).value_or(Shape());
+    const auto place = places_.find({role, layer});
+    if (place == places_.end()) {
+      throw DataError("arch.missing-tensor", "the model lacks a tensor")
+          .File(store_.name())
+          .Where("tensor " + Quoted(TensorName(role, layer)))
+          .Found("no such tensor")
+          .Expected("shape " + expected.ToString());
+    }
+    const TensorInfo& tensor = store_.manifest().tensors[place->second];
+    if (tensor.shape != expected) {
+      throw DataError("arch.shape", "a tensor's shape contradicts the model's dimensions")
+          .File(store_.name())
+          .Where("tensor " + Quoted(tensor.name))
+          .Found(tensor.shape.ToString())
+          .Expected(expected.ToString());
+    }
+    const BlockCodec* codec = FindCodec(tensor.dtype);
+    if (codec == nullptr) {
+      throw UnsupportedError("arch.dtype", "quern cannot decode this tensor's type")
+          .File(store_.name())
+          .Where("tensor " + Quoted(tensor.name))
+          .Found(NameOf(tensor.dtype));
+    }
+    return {place->second, tensor.rows(), tensor.cols(), tensor.row_bytes(), codec};
+  }
+
+  const TensorStore& store_;
+  std::map<Key, size_t> places_;
+};
+
+void CheckSpec(const ModelSpec& spec, const std::string& file) {
+  const auto require = [&](bool good, std::string_view what, uint64_t found,
+                           std::string_view expected) {
+    if (good) return;
+    throw DataError("arch.spec", std::string("impossible ") + std::string(what))
+        .File(file)
+        .Found(std::to_string(found))
+        .Expected(expected);
+  };
+  require(spec.n_layers > 0, "number of layers", spec.n_layers, "at least 1");
+  require(spec.d_model > 0, "model width", spec.d_model, "at least 1");
+  require(spec.d_ff > 0, "feed-forward width", spec.d_ff, "at least 1");
+  require(spec.vocab_size > 0, "vocabulary size", spec.vocab_size, "at least 1");
+  require(spec.n_kv_heads > 0, "number of key heads", spec.n_kv_heads, "at least 1");
+  require(spec.n_heads > 0 && spec.n_heads % spec.n_kv_heads == 0, "number of heads", spec.n_heads,
+          "a multiple of the key heads (" + std::to_string(spec.n_kv_heads) + ")");
+  require(spec.head_dim > 0 && spec.head_dim % 2 == 0, "head size", spec.head_dim,
+          "an even number");
+  const auto require_number = [&](bool good, std::string_view what, float found) {
+    if (good) return;
+    throw DataError("arch.spec", std::string("impossible ") + std::string(what))
+        .File(file)
+        .Found(std::to_string(found))
+        .Expected("a positive number");
+  };
+  require_number(spec.norm_eps >= 0 && std::isfinite(spec.norm_eps), "norm epsilon", spec.norm_eps);
+  require_number(spec.rope_theta > 0 && std::isfinite(spec.rope_theta), "rotary base",
+                 spec.rope_theta);
+  const float factor = spec.rope_linear_factor.value_or(1.0f);
+  require_number(factor > 0 && std::isfinite(factor), "rotary scaling factor", factor);
+}
+
+class Llama final : public LanguageModel {
+ public:
+  Llama(const TensorStore& store, const ForwardOptions& options)
+      : file_(store.name()),
+        spec_(RequireSpec(store.manifest(), file_)),
+        linear_(store, ChooseProduct(options)) {
+    CheckSpec(spec_, file_);
+    const TensorFinder find(store);
+    const uint64_t d = spec_.d_model;
+    const uint64_t q_dim = QueryDim();
+    const uint64_t kv_dim = KeyDim();
+    embedding_ = find.Matrix(TensorRole::kTokenEmbedding, {}, spec_.vocab_size, d);
+    // Grown one by one: the number of layers is only believed as far as there are tensors.
+    for (uint32_t i = 0; i < spec_.n_layers; ++i) {
+      Layer layer;
+      layer.attn_norm = linear_.DecodeVector(find.Vector(TensorRole::kAttnNorm, i, d));
+      layer.q = find.Matrix(TensorRole::kAttnQ, i, q_dim, d);
+      layer.k = find.Matrix(TensorRole::kAttnK, i, kv_dim, d);
+      layer.v = find.Matrix(TensorRole::kAttnV, i, kv_dim, d);
+      layer.attn_output = find.Matrix(TensorRole::kAttnOutput, i, d, q_dim);
+      layer.ffn_norm = linear_.DecodeVector(find.Vector(TensorRole::kFfnNorm, i, d));
+      layer.ffn_gate = find.Matrix(TensorRole::kFfnGate, i, spec_.d_ff, d);
+      layer.ffn_up = find.Matrix(TensorRole::kFfnUp, i, spec_.d_ff, d);
+      layer.ffn_down = find.Matrix(TensorRole::kFfnDown, i, d, spec_.d_ff);
+      layers_.push_back(std::move(layer));
+    }
+    output_norm_ = linear_.DecodeVector(find.Vector(TensorRole::kOutputNorm, {}, d));
+    output_ = spec_.tied_embeddings
+                  ? embedding_
+                  : find.Matrix(TensorRole::kOutput, {}, spec_.vocab_size, d);
+    ReadRotaryDivisors(find);
+  }
+
+  const ModelSpec& spec() const override { return spec_; }
+
+  uint64_t ActivationBytes(uint64_t n_windows, uint64_t context) const override {
+    return n_windows * context * (spec_.d_model + HiddenDim() + InnerDim()) * sizeof(float);
+  }
+
+  uint64_t WorkspaceBytes(uint64_t context) const override {
+    const uint64_t max_cols = std::max<uint64_t>(std::max(spec_.d_model, spec_.d_ff), QueryDim());
+    return Linear::WorkspaceBytes(max_cols) + AttentionWorkspaceBytes(context, spec_.head_dim);
+  }
+
+  void Forward(const WindowBatch& batch, std::span<float> hidden) const override;
+
+  void Logits(std::span<const float> hidden, uint64_t begin, uint64_t count,
+              std::span<float> logits) const override {
+    const uint64_t n_rows = hidden.size() / spec_.d_model;
+    linear_.MultiplyRows(output_, begin, count, {hidden.data(), n_rows, spec_.d_model},
+                         logits.data());
+  }
+
+ private:
+  // Rows of each window that are still computed: positions [begin, begin + count).
+  struct Rows {
+    uint64_t n_windows, begin, count;
+    uint64_t total() const { return n_windows * count; }
+  };
+
+  uint64_t QueryDim() const { return uint64_t{spec_.n_heads} * spec_.head_dim; }
+  uint64_t KeyDim() const { return uint64_t{spec_.n_kv_heads} * spec_.head_dim; }
+  // Widths of the two scratch buffers: normed rows or attention's result; q, k and v or the
+  // feed-forward's inner values.
+  uint64_t HiddenDim() const { return std::max<uint64_t>(spec_.d_model, QueryDim()); }
+  uint64_t InnerDim() const { return std::max<uint64_t>(QueryDim() + 2 * KeyDim(), spec_.d_ff); }
+
+  void ReadRotaryDivisors(const TensorFinder& find);
+  void Embed(std::span<const int32_t> tokens, float* x) const;
+  void Norm(const float* x, const std::vector<float>& weight, uint64_t n_rows, float* out) const;
+  void Rotate(const RotaryTable& rotary, Rows rows, uint64_t n_heads, float* heads) const;
+
+  std::string file_;
+  ModelSpec spec_;
+  Linear linear_;
+  StoredMatrix embedding_, output_;
+  std::vector<Layer> layers_;
+  std::vector<float> output_norm_;
+  std::vector<float> rotary_divisors_;  // [head_dim / 2], or empty
+};
+
+void Llama::ReadRotaryDivisors(const TensorFinder& find) {
+  if (!find.Has(TensorRole::kRopeFreqs)) return;
+  rotary_divisors_ =
+      linear_.DecodeVector(find.Vector(TensorRole::kRopeFreqs, {}, spec_.head_dim / 2));
+  for (const float divisor : rotary_divisors_) {
+    if (std::isfinite(divisor) && divisor > 0) continue;
+    throw DataError("arch.rope-freqs", "impossible divisor of a rotary frequency")
+        .File(file_)
+        .Where("tensor " + Quoted(TensorName(TensorRole::kRopeFreqs)))
+        .Found(std::to_string(divisor))
+        .Expected("a positive number");
+  }
+}
+
+void Llama::Embed(std::span<const int32_t> tokens, float* x) const {
+  for (const int32_t token : tokens) {
+    if (token >= 0 && static_cast<uint32_t>(token) < spec_.vocab_size) continue;
+    throw DataError("forward.token", "a token has no row in the embedding")
+        .File(file_)
+        .Found(std::to_string(token))
+        .Expected("less than " + std::to_string(spec_.vocab_size));
+  }
+  ForEachRow(tokens.size(), [&](uint64_t row) {
+    linear_.Decode(embedding_, static_cast<uint64_t>(tokens[row]), 1, x + row * spec_.d_model);
+  });
+}
+
+void Llama::Norm(const float* x, const std::vector<float>& weight, uint64_t n_rows,
+                 float* out) const {
+  const uint64_t d = spec_.d_model;
+  ForEachRow(n_rows, [&](uint64_t row) {
+    RmsNorm(x + row * d, weight.data(), d, spec_.norm_eps, out + row * d);
+  });
+}
+
+void Llama::Rotate(const RotaryTable& rotary, Rows rows, uint64_t n_heads, float* heads) const {
+  ForEachRow(rows.total(), [&](uint64_t row) {
+    rotary.Rotate(heads + row * n_heads * spec_.head_dim, n_heads, rows.begin + row % rows.count);
+  });
+}
+
+// Moves the rows [keep.begin, keep.begin + keep.count) of each window of `context` rows together.
+void KeepRows(float* x, uint64_t width, uint64_t context, uint64_t n_windows, uint64_t begin,
+              uint64_t count) {
+  for (uint64_t w = 0; w < n_windows; ++w) {  // In order: a row only ever moves towards the front.
+    std::memmove(x + w * count * width, x + (w * context + begin) * width,
+                 count * width * sizeof(float));
+  }
+}
+
+void Llama::Forward(const WindowBatch& batch, std::span<float> hidden) const {
+  const uint64_t d = spec_.d_model;
+  const uint64_t q_dim = QueryDim();
+  const uint64_t kv_dim = KeyDim();
+  const uint64_t n_tokens = batch.n_windows * batch.context;
+  const RotaryTable rotary(batch.context, spec_.head_dim, double{spec_.rope_theta},
+                           double{spec_.rope_linear_factor.value_or(1.0f)}, rotary_divisors_);
+
+  std::vector<float> x(n_tokens * d);                // the residual stream
+  std::vector<float> normed(n_tokens * HiddenDim()); // a norm's or attention's result
+  std::vector<float> inner(n_tokens * InnerDim());   // q, k, v; then the feed-forward's inside
+  Embed(batch.tokens, x.data());                     // x [n_tokens, d]
+
+  Rows rows = {batch.n_windows, 0, batch.context};
+  for (const Layer& layer : layers_) {
+    float* k = inner.data();              // [n_tokens, kv_dim]
+    float* v = k + n_tokens * kv_dim;     // [n_tokens, kv_dim]
+    float* q = v + n_tokens * kv_dim;     // [rows, q_dim]
+
+    Norm(x.data(), layer.attn_norm, n_tokens, normed.data());     // normed [n_tokens, d]
+    linear_.Multiply(layer.k, {normed.data(), n_tokens, d}, k);
+    linear_.Multiply(layer.v, {normed.data(), n_tokens, d}, v);
+    Rotate(rotary, {batch.n_windows, 0, batch.context}, spec_.n_kv_heads, k);
+    if (&layer == &layers_.back()) {
+      // Nothing looks at the last layer's rows but the vocabulary: only the scored ones go on.
+      rows = {batch.n_windows, batch.scored_begin, batch.n_scored};
+      KeepRows(normed.data(), d, batch.context, rows.n_windows, rows.begin, rows.count);
+      KeepRows(x.data(), d, batch.context, rows.n_windows, rows.begin, rows.count);
+    }
+    const uint64_t n_rows = rows.total();
+    linear_.Multiply(layer.q, {normed.data(), n_rows, d}, q);
+    Rotate(rotary, rows, spec_.n_heads, q);
+    Attend({.n_windows = rows.n_windows,
+            .context = batch.context,
+            .query_begin = rows.begin,
+            .n_queries = rows.count,
+            .n_heads = spec_.n_heads,
+            .n_kv_heads = spec_.n_kv_heads,
+            .head_dim = spec_.head_dim},
+           q, k, v, normed.data());                                      // normed [rows, q_dim]
+    linear_.MultiplyAdd(layer.attn_output, {normed.data(), n_rows, q_dim}, x.data());
+
+    Norm(x.data(), layer.ffn_norm, n_rows, normed.data());              // normed [rows, d]
+    linear_.MultiplySwiGlu(layer.ffn_gate, layer.ffn_up, {normed.data(), n_rows, d},
+                           inner.data());                               // inner [rows, d_ff]
+    linear_.MultiplyAdd(layer.ffn_down, {inner.data(), n_rows, spec_.d_ff}, x.data());
+    if (batch.layer_done) batch.layer_done();
+  }
+  Norm(x.data(), output_norm_, rows.total(), hidden.data());            // hidden [rows, d]
+}
+
+}  // namespace
+
+const ArchInfo kArchLlama = {
+    "llama",
+    [](const TensorStore& store, const ForwardOptions& options) -> std::unique_ptr<LanguageModel> {
+      return std::make_unique<Llama>(store, options);
+    }};
+
+}  // namespace quern

@@ -1,0 +1,52 @@
+#include "verify/gemm.h"
+
+#include "formats/core/check.h"
+#include "verify/gemm_kernel.h"
+#include "verify/gemm_onednn.h"
+
+namespace quern {
+namespace {
+
+class PortableKernel final : public WeightTile::Kernel {
+ public:
+  void Fill(const float* w, size_t n, size_t k) override { matrix_.PackTransposed(w, k, n, k); }
+  void Multiply(const float* a, size_t a_stride, size_t m, float* c, size_t c_stride) override {
+    matrix_.Multiply(a, a_stride, m, c, c_stride);
+  }
+
+ private:
+  PackedMatrix matrix_;
+};
+
+std::unique_ptr<WeightTile::Kernel> MakeKernel(Product product) {
+  if constexpr (kHaveOneDnn) {
+    if (product != Product::kPortable) return MakeOneDnnKernel(product);
+  }
+  QUERN_CHECK(product == Product::kPortable);
+  return std::make_unique<PortableKernel>();
+}
+
+}  // namespace
+
+Product ChooseProduct(const ForwardOptions& options) {
+  const bool one_dnn = kHaveOneDnn && !options.portable_product;
+  if (options.compute == Compute::kBF16) {
+    if (!one_dnn) {
+      throw UnsupportedError("compute.bf16", "products in bf16 need oneDNN")
+          .Hint("use --compute f32");
+    }
+    return Product::kOneDnnBF16;
+  }
+  return one_dnn ? Product::kOneDnnF32 : Product::kPortable;
+}
+
+WeightTile::WeightTile(Product product) : kernel_(MakeKernel(product)) {}
+WeightTile::~WeightTile() = default;
+WeightTile::WeightTile(WeightTile&&) noexcept = default;
+
+void WeightTile::Fill(const float* w, size_t n, size_t k) { kernel_->Fill(w, n, k); }
+void WeightTile::Multiply(const float* a, size_t a_stride, size_t m, float* c, size_t c_stride) {
+  kernel_->Multiply(a, a_stride, m, c, c_stride);
+}
+
+}  // namespace quern

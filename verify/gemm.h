@@ -1,0 +1,45 @@
+// Products of activations with a tile of weights: oneDNN where quern is built with it, else the
+// portable kernel.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "verify/archs.h"
+#include "verify/gemm_portable.h"
+
+namespace quern {
+
+// Which product is used. One is chosen per model and kept.
+enum class Product : uint8_t {
+  kPortable,    // PackedMatrix, f32
+  kOneDnnF32,   // oneDNN's f32 product
+  kOneDnnBF16,  // oneDNN's product of bf16 operands with f32 sums
+};
+
+// Returns the product for `options`.
+// Throws: Error kUnsupported "compute.bf16" where bf16 is asked for and there is no oneDNN.
+Product ChooseProduct(const ForwardOptions& options);
+
+// Some rows of a weight matrix W [n, k], in the order that the product reads: filled once, multiplied
+// with any number of rows. Single-threaded; the memory is used again by the next Fill.
+class WeightTile {
+ public:
+  explicit WeightTile(Product product);
+  ~WeightTile();
+  WeightTile(WeightTile&&) noexcept;
+
+  // Takes n rows of k floats, contiguous. Requires: n > 0, k > 0.
+  void Fill(const float* w, size_t n, size_t k);
+  // Writes C [m, n] = A [m, k] W^T. Strides are in floats.
+  void Multiply(const float* a, size_t a_stride, size_t m, float* c, size_t c_stride);
+
+  // What the products implement.
+  class Kernel;
+
+ private:
+  std::unique_ptr<Kernel> kernel_;
+};
+
+}  // namespace quern

@@ -1,0 +1,21 @@
+#include "verify/report.h"
+
+namespace quern {
+
+std::string_view NameOf(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::kLlamaCpp: return "llama.cpp";
+    case Protocol::kPapers: return "papers";
+  }
+  return "";
+}
+
+std::string_view NameOf(Compute compute) {
+  switch (compute) {
+    case Compute::kF32: return "f32";
+    case Compute::kBF16: return "bf16";
+  }
+  return "";
+}
+
+}  // namespace quern

@@ -1,0 +1,83 @@
+#include "verify/windows.h"
+
+#include <algorithm>
+#include <string>
+
+#include "formats/core/error.h"
+#include "verify/tokenize.h"
+
+namespace quern {
+namespace {
+
+uint64_t ContextOf(const PerplexityOptions& options) {
+  constexpr uint64_t kLlamaCppContext = 512;
+  constexpr uint64_t kPapersContext = 2048;
+  // Four tokens give llama.cpp's protocol its first prediction that counts.
+  constexpr uint64_t kMinContext = 4;
+  if (options.context == 0) {
+    return options.protocol == Protocol::kLlamaCpp ? kLlamaCppContext : kPapersContext;
+  }
+  if (options.context < kMinContext) {
+    throw Error(ErrorCode::kUsage, "perplexity.context", "the context is too short to measure")
+        .Found(std::to_string(options.context) + " tokens")
+        .Expected("at least " + std::to_string(kMinContext));
+  }
+  return options.context;
+}
+
+// Returns the tokens of `text`; sets `*begin_token` to the vocabulary's, or -1.
+std::vector<int32_t> TokensOf(const TensorStore& model, std::string_view text,
+                              int32_t* begin_token) {
+  try {
+    const TextTokenizer tokenizer(model.manifest().tokenizer);
+    if (tokenizer.end_token()) {
+      // llama.cpp refuses these too: an end token inside the sequence is nothing to predict from.
+      throw UnsupportedError("perplexity.add-eos",
+                             "the vocabulary puts an end token behind every text");
+    }
+    *begin_token = tokenizer.begin_token().value_or(-1);
+    return tokenizer.Encode(text, true);
+  } catch (Error& error) {
+    if (!error.has_file()) error.File(model.name());
+    throw;
+  }
+}
+
+}  // namespace
+
+TextWindows CutText(const TensorStore& model, std::string_view text,
+                    const PerplexityOptions& options) {
+  TextWindows cut;
+  cut.context = ContextOf(options);
+  int32_t begin_token = -1;
+  const std::vector<int32_t> tokens = TokensOf(model, text, &begin_token);
+  cut.text_tokens = tokens.size();
+
+  const bool llama_cpp = options.protocol == Protocol::kLlamaCpp;
+  const uint64_t min_windows = llama_cpp ? 2 : 1;
+  cut.n_windows = tokens.size() / cut.context;
+  if (cut.n_windows < min_windows) {
+    throw DataError("text.short", "the text is too short to measure")
+        .Found(std::to_string(tokens.size()) + " tokens")
+        .Expected("at least " + std::to_string(min_windows) + " windows of " +
+                  std::to_string(cut.context))
+        .Hint("give a longer text or a smaller --context");
+  }
+  if (options.chunks > 0) cut.n_windows = std::min(cut.n_windows, options.chunks);
+
+  cut.scored_begin = llama_cpp ? cut.context / 2 : 0;
+  cut.n_scored = cut.context - 1 - cut.scored_begin;
+  cut.inputs.assign(tokens.begin(),
+                    tokens.begin() + static_cast<ptrdiff_t>(cut.n_windows * cut.context));
+  cut.targets.reserve(cut.n_windows * cut.n_scored);
+  for (uint64_t w = 0; w < cut.n_windows; ++w) {
+    const auto first = cut.inputs.begin() + static_cast<ptrdiff_t>(w * cut.context);
+    cut.targets.insert(cut.targets.end(), first + static_cast<ptrdiff_t>(cut.scored_begin) + 1,
+                       first + static_cast<ptrdiff_t>(cut.context));
+    // Taken as a target already, where it is one: scored positions lie behind the first token.
+    if (llama_cpp && begin_token >= 0) *first = begin_token;
+  }
+  return cut;
+}
+
+}  // namespace quern

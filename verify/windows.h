@@ -1,0 +1,29 @@
+// A text as windows of tokens, and which predictions in them count.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "formats/core/stream.h"
+#include "verify/perplexity.h"
+
+namespace quern {
+
+struct TextWindows {
+  uint64_t text_tokens = 0;  // of the whole text
+  uint64_t context = 0;
+  uint64_t n_windows = 0;
+  // The predictions made at [scored_begin, scored_begin + n_scored) of each window count.
+  uint64_t scored_begin = 0;
+  uint64_t n_scored = 0;
+  std::vector<int32_t> inputs;   // [n_windows, context]
+  std::vector<int32_t> targets;  // [n_windows, n_scored]: the token behind each scored position
+};
+
+// Cuts `text`, tokenized by the vocabulary of `model`, as the protocol of `options` says.
+// Throws: as Perplexity.
+TextWindows CutText(const TensorStore& model, std::string_view text,
+                    const PerplexityOptions& options);
+
+}  // namespace quern
