@@ -30,8 +30,6 @@ struct GgufHeader {
   uint64_t data_offset = 0;             // header_bytes aligned up; equal to it without tensors
   uint64_t data_end = 0;                // behind the last tensor and its padding
 
-  // The offset in the file behind the last tensor's own bytes: a file may end here, without padding.
-  uint64_t min_file_bytes() const;
   bool operator==(const GgufHeader&) const = default;
 };
 

@@ -37,14 +37,18 @@ struct SentencePieceModel {
 // Returns true if `head`, the first bytes of a file, begins with a SentencePiece piece.
 bool LooksLikeSentencePiece(ByteView head);
 
+// Returns the model in `bytes`.
 // Throws: Error kData "protobuf.truncated", "protobuf.depth", "protobuf.tag", "protobuf.wire-type",
 // "spm.no-pieces", "spm.piece-count", "spm.piece-length", "spm.duplicate-piece", "spm.piece-type",
-// "spm.score", "spm.charsmap", "text.utf8".
+// "spm.score", "spm.charsmap", "text.utf8"; kUnsupported "spm.limit".
+// Cost: memory of the size of `bytes` and 64 MiB.
 SentencePieceModel ParseSentencePieceModel(ByteView bytes, std::string_view file);
 
-// Checks that the model tokenizes as Llama's do: BPE by score with byte fallback, identity
-// normalizer.
-// Throws: Error kUnsupported "spm.algorithm", "spm.normalizer", "spm.byte-fallback", naming the setting.
+// Checks that the model tokenizes as Llama's do: BPE by score with byte fallback, no normalizer.
+// (remove_extra_whitespaces may be set: llama.cpp does not honour it for these models, nor does
+// quern, and real models have it by default.)
+// Throws: Error kUnsupported "spm.algorithm", "spm.normalizer", "spm.byte-fallback", naming the
+// setting.
 void RequireLlamaTokenizer(const SentencePieceModel& model, std::string_view file);
 
 // Returns the tokenizer of a model that tokenizes as Llama's do.

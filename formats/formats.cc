@@ -1,0 +1,237 @@
+#include "formats/formats.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+
+#include "formats/gguf_reader.h"
+#include "formats/gguf_writer.h"
+#include "formats/sentencepiece_model.h"
+
+namespace quern {
+namespace {
+
+constexpr Container kContainers[] = {
+    {FileKind::kGguf, "gguf", OpenGguf, ReadGgufStream, MakeGgufWriter},
+};
+
+constexpr std::string_view kDescriptions[] = {
+    "a GGUF file",
+    "a QPACK file",
+    "a PyTorch zip file (.pth)",
+    "a PyTorch file of before version 1.6, a bare pickle",
+    "a tar file",
+    "a safetensors file",
+    "a SentencePiece model",
+    "a tiktoken vocabulary",
+    "a JSON file",
+    "an importance matrix (legacy imatrix.dat)",
+    "a Git LFS pointer",
+    "an HTML page",
+    "a file of ggml's formats before GGUF",
+    "a file of another kind",
+    "a folder",
+    "a file of unknown kind",
+};
+static_assert(std::size(kDescriptions) == static_cast<size_t>(FileKind::kUnknown) + 1);
+
+// What quern knows by its first bytes. Rows are tried in order.
+struct Magic {
+  std::string_view bytes;
+  size_t offset;
+  FileKind kind;
+  std::string_view name;  // for old and foreign formats
+};
+using std::string_view_literals::operator""sv;
+constexpr Magic kMagics[] = {
+    {"GGUF"sv, 0, FileKind::kGguf, ""},
+    {"PK\3\4"sv, 0, FileKind::kTorchZip, ""},
+    {"PK\5\6"sv, 0, FileKind::kTorchZip, ""},
+    // The magic number with which torch.save began, as a pickle of protocol 2.
+    {"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"sv, 0, FileKind::kTorchLegacy, ""},
+    {"\x80\x02"sv, 0, FileKind::kTorchLegacy, ""},
+    {"\x80\x03"sv, 0, FileKind::kTorchLegacy, ""},
+    {"\x80\x04"sv, 0, FileKind::kTorchLegacy, ""},
+    {"\x80\x05"sv, 0, FileKind::kTorchLegacy, ""},
+    {"ustar"sv, 257, FileKind::kTar, ""},
+    {"version https://git-lfs"sv, 0, FileKind::kGitLfsPointer, ""},
+    {"lmgg"sv, 0, FileKind::kOldGgml, "ggml (unversioned)"},
+    {"fmgg"sv, 0, FileKind::kOldGgml, "ggmf"},
+    {"tjgg"sv, 0, FileKind::kOldGgml, "ggjt"},
+    {"algg"sv, 0, FileKind::kOldGgml, "ggla (LoRA)"},
+    {"7z\xbc\xaf\x27\x1c"sv, 0, FileKind::kForeign, "7z archive"},
+    {"Rar!\x1a\x07"sv, 0, FileKind::kForeign, "RAR archive"},
+    {"\x1f\x8b"sv, 0, FileKind::kForeign, "gzip file"},
+    {"BZh"sv, 0, FileKind::kForeign, "bzip2 file"},
+    {"\xfd"
+     "7zXZ\0"sv, 0, FileKind::kForeign, "xz file"},
+    {"\x28\xb5\x2f\xfd"sv, 0, FileKind::kForeign, "zstd file"},
+    {"\x89HDF\r\n\x1a\n"sv, 0, FileKind::kForeign, "HDF5 file"},
+    {"\x93NUMPY"sv, 0, FileKind::kForeign, "NumPy array"},
+    {"\x7f"
+     "ELF"sv, 0, FileKind::kForeign, "ELF program"},
+    {"%PDF-"sv, 0, FileKind::kForeign, "PDF document"},
+};
+
+const Magic* FindMagic(ByteView head) {
+  const std::string_view text = AsText(head);
+  for (const Magic& magic : kMagics) {
+    if (text.size() >= magic.offset && text.substr(magic.offset).starts_with(magic.bytes)) return &magic;
+  }
+  return nullptr;
+}
+
+std::string LowerCase(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
+  }
+  return lower;
+}
+
+std::string_view WithoutLeadingSpace(std::string_view text) {
+  const size_t begin = text.find_first_not_of(" \t\r\n");
+  return begin == std::string_view::npos ? std::string_view() : text.substr(begin);
+}
+
+bool LooksLikeHtml(std::string_view text) {
+  const std::string lower = LowerCase(WithoutLeadingSpace(text).substr(0, 64));
+  return lower.starts_with("<!doctype html") || lower.starts_with("<html") || lower.starts_with("<head");
+}
+
+// A safetensors file begins with the length of its JSON header.
+bool LooksLikeSafetensors(ByteView head) { return head.size() >= 9 && head[8] == '{'; }
+
+// A tiktoken vocabulary has lines of base64, a space, and a rank.
+bool LooksLikeTiktoken(std::string_view text) {
+  const size_t space = text.find(' ');
+  const size_t end = text.find('\n');
+  if (space == 0 || space == std::string_view::npos || end == std::string_view::npos || end <= space + 1) return false;
+  const auto is_base64 = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '+' || c == '/' || c == '=';
+  };
+  const auto is_digit = [](char c) { return (c >= '0' && c <= '9') || c == '\r'; };
+  return std::ranges::all_of(text.substr(0, space), is_base64) &&
+         std::ranges::all_of(text.substr(space + 1, end - space - 1), is_digit);
+}
+
+// llama.cpp's imatrix.dat has no magic: a count, then the length and the name of a tensor.
+bool LooksLikeImatrix(ByteView head) {
+  if (head.size() < 12) return false;
+  const uint32_t n_entries = LoadLE<uint32_t>(head.data());
+  const uint32_t name_bytes = LoadLE<uint32_t>(head.data() + 4);
+  if (n_entries == 0 || n_entries > 100000 || name_bytes == 0 || name_bytes > 256) return false;
+  const std::string_view name = AsText(head.subspan(8)).substr(0, name_bytes);
+  return name.ends_with(".weight") &&
+         std::ranges::all_of(name, [](char c) { return c > 0x20 && c < 0x7F; });
+}
+
+FileKind KindOfExtension(std::string_view path, bool is_empty) {
+  struct Row {
+    std::string_view extension;
+    FileKind kind;
+    bool only_empty;  // Bytes that do not begin as this format must are something else.
+  };
+  constexpr Row kRows[] = {
+      {".gguf", FileKind::kGguf, true},
+      {".pth", FileKind::kTorchZip, true},
+      {".pt", FileKind::kTorchZip, true},
+      {".bin", FileKind::kTorchZip, true},
+      {".safetensors", FileKind::kSafetensors, false},
+      {".model", FileKind::kSentencePiece, false},
+      {".json", FileKind::kJson, false},
+      {".dat", FileKind::kImatrix, false},
+      {".imatrix", FileKind::kImatrix, false},
+  };
+  const std::string lower = LowerCase(path);
+  for (const Row& row : kRows) {
+    if (lower.ends_with(row.extension) && (is_empty || !row.only_empty)) return row.kind;
+  }
+  return FileKind::kUnknown;
+}
+
+std::string_view HintFor(FileKind kind) {
+  switch (kind) {
+    case FileKind::kGitLfsPointer:
+      return "the real file was not downloaded: run `git lfs pull` in its folder, or fetch it from the site";
+    case FileKind::kHtml:
+      return "a web page was saved in place of the file, often a login or error page: fetch it again";
+    case FileKind::kOldGgml:
+      return "convert the original checkpoint again; quern reads GGUF";
+    case FileKind::kTorchZip: case FileKind::kSafetensors: case FileKind::kDirectory:
+      return "a checkpoint is turned into a model with `quern convert`";
+    case FileKind::kTorchLegacy: case FileKind::kTar:
+      return "load it with PyTorch and save it again with torch.save";
+    case FileKind::kSentencePiece: case FileKind::kTiktoken:
+      return "this is a vocabulary only; give the model or the folder that holds both";
+    default: return "give a GGUF file, a .pth or .safetensors file, a tokenizer.model, or a checkpoint folder";
+  }
+}
+
+}  // namespace
+
+std::string_view DescriptionOf(FileKind kind) { return kDescriptions[static_cast<size_t>(kind)]; }
+
+FileKind DetectKind(ByteView head, std::string_view path) {
+  if (const Magic* magic = FindMagic(head)) return magic->kind;
+  const std::string_view text = AsText(head);
+  if (LooksLikeHtml(text)) return FileKind::kHtml;
+  if (LooksLikeSafetensors(head)) return FileKind::kSafetensors;
+  const std::string_view trimmed = WithoutLeadingSpace(text);
+  if (trimmed.starts_with('{') || trimmed.starts_with('[')) return FileKind::kJson;
+  if (LooksLikeSentencePiece(head)) return FileKind::kSentencePiece;
+  if (LooksLikeTiktoken(text)) return FileKind::kTiktoken;
+  if (LooksLikeImatrix(head)) return FileKind::kImatrix;
+  return KindOfExtension(path, head.empty());
+}
+
+FileKind DetectKind(const std::string& path) {
+  struct stat status;
+  if (stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) return FileKind::kDirectory;
+  const InputFile file(path);
+  return DetectKind(file.ReadVector(0, std::min<uint64_t>(kDetectBytes, file.size_bytes())), path);
+}
+
+Error WrongKind(FileKind kind, ByteView head, std::string_view path, std::string_view wanted) {
+  const auto Compose = [&](Error error) {
+    return error.File(Escaped(path, 4096)).Expected(wanted).Hint(HintFor(kind));
+  };
+  switch (kind) {
+    case FileKind::kGitLfsPointer:
+      return Compose(DataError("input.lfs-pointer", "file is only a Git LFS pointer"));
+    case FileKind::kHtml: return Compose(DataError("input.html", "file is an HTML page"));
+    case FileKind::kOldGgml: case FileKind::kForeign: {
+      const Magic* magic = FindMagic(head);
+      return Compose(UnsupportedError("input.unknown-format", "file is of a kind that quern does not read"))
+          .Found(magic == nullptr ? DescriptionOf(kind) : magic->name);
+    }
+    case FileKind::kUnknown: {
+      if (head.empty()) return Compose(DataError("input.empty", "file is empty")).Found("0 bytes");
+      return Compose(DataError("input.unknown-format", "file is of no kind that quern knows"))
+          .Found("first bytes " + Quoted(AsText(head.first(std::min<size_t>(head.size(), 8)))));
+    }
+    default:
+      return Compose(UnsupportedError("input.kind", "input is of another kind")).Found(DescriptionOf(kind));
+  }
+}
+
+std::span<const Container> AllContainers() { return kContainers; }
+
+const Container* FindContainer(FileKind kind) {
+  for (const Container& container : kContainers) {
+    if (container.kind == kind) return &container;
+  }
+  return nullptr;
+}
+
+const Container* FindContainer(std::string_view name) {
+  for (const Container& container : kContainers) {
+    if (container.name == name) return &container;
+  }
+  return nullptr;
+}
+
+}  // namespace quern

@@ -1,0 +1,116 @@
+#include "formats/gguf_reader.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "formats/buffered_stream.h"
+#include "formats/core/check.h"
+#include "formats/gguf_metadata.h"
+
+namespace quern {
+namespace {
+
+GgufHeader HeaderOf(const RandomAccessBytes& bytes) {
+  RandomAccessStream stream(bytes);
+  BufferedStream buffered(stream);
+  return ReadGgufHeader(buffered);
+}
+
+class GgufStream final : public TensorSource {
+ public:
+  explicit GgufStream(std::unique_ptr<ByteStream> stream)
+      : inner_(std::move(stream)), stream_(*inner_), header_(ReadGgufHeader(stream_)) {
+    manifest_ = ManifestFromGguf(std::move(header_.metadata), std::move(header_.tensors), name());
+  }
+
+  const Manifest& manifest() const override { return manifest_; }
+  const std::string& name() const override { return inner_->name(); }
+
+  std::optional<TensorBand> Next(MutableByteView out) override {
+    const auto& tensors = manifest_.tensors;
+    while (tensor_ < tensors.size() && (row_ == tensors[tensor_].rows() || tensors[tensor_].cols() == 0)) {
+      ++tensor_;
+      row_ = 0;
+    }
+    if (tensor_ == tensors.size()) {
+      Drain();
+      return std::nullopt;
+    }
+    const TensorInfo& info = tensors[tensor_];
+    if (row_ == 0) SkipTo(header_.data_offset + header_.offsets[tensor_]);
+    const uint64_t row_bytes = info.row_bytes();
+    QUERN_CHECK(out.size() >= row_bytes);
+    const uint64_t count = std::min(info.rows() - row_, out.size() / row_bytes);
+    const MutableByteView bytes = out.first(count * row_bytes);
+    const uint64_t begin = stream_.position();
+    if (stream_.Read(bytes) != bytes.size()) throw EndsEarly(begin);
+    const TensorBand band{tensor_, row_, count, bytes};
+    row_ += count;
+    return band;
+  }
+
+ private:
+  Error EndsEarly(uint64_t offset) const {
+    return DataError("gguf.tensor-past-eof", "stream ends inside the tensor's data")
+        .File(Escaped(name(), 4096))
+        .Where("tensor " + Quoted(manifest_.tensors[tensor_].name))
+        .Offset(offset)
+        .Found(fmt::format("{} bytes in all", stream_.position()))
+        .Expected(fmt::format("at least {}", header_.data_offset + header_.offsets[tensor_] +
+                                                 manifest_.tensors[tensor_].size_bytes()))
+        .Hint("whatever writes into the pipe stopped before its end");
+  }
+
+  // Reads over the padding in front of a tensor.
+  void SkipTo(uint64_t position) {
+    uint8_t padding[4096];
+    while (stream_.position() < position) {
+      const uint64_t n = std::min<uint64_t>(position - stream_.position(), sizeof padding);
+      const uint64_t begin = stream_.position();
+      if (stream_.Read({padding, n}) != n) throw EndsEarly(begin);
+    }
+  }
+
+  void Drain() {
+    std::vector<uint8_t> rest(size_t{64} << 10);
+    while (stream_.Read(rest) == rest.size()) {
+    }
+  }
+
+  std::unique_ptr<ByteStream> inner_;
+  BufferedStream stream_;
+  GgufHeader header_;
+  Manifest manifest_;
+  size_t tensor_ = 0;
+  uint64_t row_ = 0;
+};
+
+}  // namespace
+
+GgufFile::GgufFile(std::shared_ptr<const RandomAccessBytes> bytes)
+    : bytes_(std::move(bytes)), header_(HeaderOf(*bytes_)) {
+  manifest_ = ManifestFromGguf(std::move(header_.metadata), std::move(header_.tensors), name());
+}
+
+void GgufFile::ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const {
+  QUERN_CHECK(tensor < manifest_.tensors.size());
+  const TensorInfo& info = manifest_.tensors[tensor];
+  QUERN_CHECK(begin <= info.rows() && count <= info.rows() - begin);
+  QUERN_CHECK(out.size() == count * info.row_bytes());
+  bytes_->ReadAt(tensor_offset(tensor) + begin * info.row_bytes(), out);
+}
+
+uint64_t GgufFile::trailing_bytes() const {
+  return bytes_->size_bytes() - std::min(bytes_->size_bytes(), header_.data_end);
+}
+
+std::unique_ptr<TensorStore> OpenGguf(std::shared_ptr<const RandomAccessBytes> bytes) {
+  return std::make_unique<GgufFile>(std::move(bytes));
+}
+
+std::unique_ptr<TensorSource> ReadGgufStream(std::unique_ptr<ByteStream> stream) {
+  return std::make_unique<GgufStream>(std::move(stream));
+}
+
+}  // namespace quern

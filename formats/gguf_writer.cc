@@ -1,0 +1,146 @@
+#include "formats/gguf_writer.h"
+
+#include <algorithm>
+
+#include "formats/core/check.h"
+#include "formats/core/checked.h"
+#include "formats/gguf_format.h"
+#include "formats/gguf_metadata.h"
+
+namespace quern {
+namespace {
+
+uint64_t AlignUp(uint64_t n_bytes) {
+  const auto aligned = CheckedAlignUp(n_bytes, kGgufAlignment);
+  QUERN_CHECK(aligned.has_value());
+  return *aligned;
+}
+
+class HeaderEncoder {
+ public:
+  std::vector<uint8_t> Encode(const Manifest& manifest) && {
+    const std::vector<MetadataEntry> metadata = MetadataFromManifest(manifest);
+    Put<uint32_t>(kGgufMagic);
+    Put<uint32_t>(kGgufVersion);
+    Put<uint64_t>(manifest.tensors.size());
+    Put<uint64_t>(metadata.size());
+    for (const MetadataEntry& entry : metadata) {
+      PutString(entry.key);
+      PutValue(entry.value);
+    }
+    uint64_t offset = 0;
+    for (const TensorInfo& tensor : manifest.tensors) {
+      PutTensorInfo(tensor, offset);
+      offset += AlignUp(tensor.size_bytes());
+    }
+    if (!manifest.tensors.empty()) out_.resize(AlignUp(out_.size()));
+    return std::move(out_);
+  }
+
+ private:
+  template <typename T>
+  void Put(T value) {
+    out_.resize(out_.size() + sizeof(T));
+    StoreLE(out_.data() + out_.size() - sizeof(T), value);
+  }
+  void PutBytes(ByteView bytes) { out_.insert(out_.end(), bytes.begin(), bytes.end()); }
+  void PutString(std::string_view text) {
+    Put<uint64_t>(text.size());
+    PutBytes(AsBytes(text));
+  }
+
+  void PutValue(const MetadataValue& value) {
+    Put(static_cast<uint32_t>(value.type));
+    if (value.type == MetadataType::kString) {
+      PutString(value.text());
+    } else if (value.type == MetadataType::kArray) {
+      PutArray(value.array());
+    } else {
+      uint8_t bits[8];
+      StoreLE(bits, value.bits());
+      PutBytes({bits, ScalarBytes(value.type)});
+    }
+  }
+  void PutArray(const MetadataArray& array) {
+    Put(static_cast<uint32_t>(array.elem_type));
+    Put<uint64_t>(array.size());
+    PutBytes(array.scalars);
+    for (size_t i = 0; i < array.strings.size(); ++i) PutString(array.strings[i]);
+  }
+
+  void PutTensorInfo(const TensorInfo& tensor, uint64_t offset) {
+    QUERN_CHECK(!tensor.name.empty() && tensor.name.size() <= kGgufMaxTensorNameBytes);
+    QUERN_CHECK(tensor.shape.rank() >= 1);
+    PutString(tensor.name);
+    Put(static_cast<uint32_t>(tensor.shape.rank()));
+    // On disk the contiguous dimension comes first.
+    for (size_t i = tensor.shape.rank(); i-- > 0;) Put<uint64_t>(tensor.shape.dim(i));
+    Put<uint32_t>(LayoutOf(tensor.dtype).gguf_id);
+    Put<uint64_t>(offset);
+  }
+
+  std::vector<uint8_t> out_;
+};
+
+class GgufWriter final : public TensorSink {
+ public:
+  explicit GgufWriter(std::unique_ptr<Output> output) : output_(std::move(output)) {}
+
+  void Begin(const Manifest& manifest) override {
+    QUERN_CHECK(!has_begun_);
+    has_begun_ = true;
+    tensors_ = manifest.tensors;
+    output_->Write(EncodeGgufHeader(manifest));
+    SkipEmptyTensors();
+  }
+
+  void Put(const TensorBand& band) override {
+    QUERN_CHECK(has_begun_ && tensor_ < tensors_.size());
+    const TensorInfo& info = tensors_[tensor_];
+    QUERN_CHECK(band.tensor == tensor_ && band.row_begin == row_ && band.row_count >= 1);
+    QUERN_CHECK(band.row_count <= info.rows() - row_);
+    QUERN_CHECK(band.bytes.size() == band.row_count * info.row_bytes());
+    output_->Write(band.bytes);
+    row_ += band.row_count;
+    if (row_ != info.rows()) return;
+    const uint8_t zeros[kGgufAlignment] = {};
+    const uint64_t n_padding = AlignUp(info.size_bytes()) - info.size_bytes();
+    if (n_padding != 0) output_->Write({zeros, n_padding});
+    ++tensor_;
+    row_ = 0;
+    SkipEmptyTensors();
+  }
+
+  void Finish() override {
+    QUERN_CHECK(has_begun_ && tensor_ == tensors_.size());
+    output_->Commit();
+  }
+
+ private:
+  // Tensors without elements have no bands.
+  void SkipEmptyTensors() {
+    while (tensor_ < tensors_.size() && tensors_[tensor_].size_bytes() == 0) ++tensor_;
+  }
+
+  std::unique_ptr<Output> output_;
+  bool has_begun_ = false;
+  std::vector<TensorInfo> tensors_;
+  size_t tensor_ = 0;  // the tensor and row that must come next
+  uint64_t row_ = 0;
+};
+
+}  // namespace
+
+std::vector<uint8_t> EncodeGgufHeader(const Manifest& manifest) { return HeaderEncoder().Encode(manifest); }
+
+uint64_t GgufFileBytes(const Manifest& manifest) {
+  uint64_t n_bytes = EncodeGgufHeader(manifest).size();
+  for (const TensorInfo& tensor : manifest.tensors) n_bytes += AlignUp(tensor.size_bytes());
+  return n_bytes;
+}
+
+std::unique_ptr<TensorSink> MakeGgufWriter(std::unique_ptr<Output> output) {
+  return std::make_unique<GgufWriter>(std::move(output));
+}
+
+}  // namespace quern

@@ -1,0 +1,56 @@
+#include "formats/model_file.h"
+
+#include <algorithm>
+
+#include "formats/buffered_stream.h"
+#include "formats/formats.h"
+
+namespace quern {
+namespace {
+
+constexpr std::string_view kWanted = "a model file (GGUF)";
+
+// A stream whose first bytes were looked at: it owns what BufferedStream only refers to.
+class PeekedStream final : public ByteStream {
+ public:
+  explicit PeekedStream(std::unique_ptr<ByteStream> inner) : inner_(std::move(inner)), buffered_(*inner_) {}
+  const std::string& name() const override { return inner_->name(); }
+  std::optional<uint64_t> size_bytes() const override { return inner_->size_bytes(); }
+  size_t Read(MutableByteView out) override {
+    const size_t n = buffered_.Read(out);
+    position_ += n;
+    return n;
+  }
+  ByteView Peek(size_t n) { return buffered_.Peek(n); }
+
+ private:
+  std::unique_ptr<ByteStream> inner_;
+  BufferedStream buffered_;
+};
+
+const Container& RequireContainer(FileKind kind, ByteView head, const std::string& path) {
+  const Container* container = FindContainer(kind);
+  if (container == nullptr) throw WrongKind(kind, head, path, kWanted);
+  return *container;
+}
+
+}  // namespace
+
+std::unique_ptr<TensorStore> OpenModelFile(const std::string& path) {
+  if (DetectKind(path) == FileKind::kDirectory) throw WrongKind(FileKind::kDirectory, {}, path, kWanted);
+  auto file = std::make_shared<const InputFile>(path);
+  const auto head = file->ReadVector(0, std::min<uint64_t>(kDetectBytes, file->size_bytes()));
+  return RequireContainer(DetectKind(head, path), head, path).open(std::move(file));
+}
+
+std::vector<std::string> ModelFilesOf(const std::string& path) { return {path}; }
+
+std::unique_ptr<TensorSource> ReadModelStream(std::unique_ptr<ByteStream> stream) {
+  auto peeked = std::make_unique<PeekedStream>(std::move(stream));
+  const ByteView head = peeked->Peek(kDetectBytes);
+  // An empty stream was to be a model: say that it ends, rather than that it is of unknown kind.
+  const FileKind kind = head.empty() ? FileKind::kGguf : DetectKind(head, peeked->name());
+  return RequireContainer(kind, head, peeked->name()).read_stream(std::move(peeked));
+}
+
+}  // namespace quern
