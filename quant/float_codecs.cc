@@ -93,10 +93,11 @@ namespace quern {
 namespace {
 
 void EncodeF32(const EncodeInput& in, uint8_t* out) noexcept {
-  std::memcpy(out, in.x, in.n_rows * in.n_cols * sizeof(float));
+  const uint64_t n_elems = in.n_rows * in.n_cols;
+  if (n_elems != 0) std::memcpy(out, in.x, n_elems * sizeof(float));
 }
 void DecodeF32(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
-  std::memcpy(out, blocks, n_elems * sizeof(float));
+  if (n_elems != 0) std::memcpy(out, blocks, n_elems * sizeof(float));
 }
 
 HWY_EXPORT(EncodeF16);

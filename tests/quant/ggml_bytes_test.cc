@@ -16,7 +16,11 @@ namespace {
 
 // Types whose bytes at effort fast are ggml's, with XXH64 of ggml's output for
 // GaussianWeights(1024 * 4096).
-constexpr std::pair<DType, uint64_t> kPlainRules[] = {
+struct PlainRule {
+  DType type;
+  uint64_t hash;
+};
+constexpr PlainRule kPlainRules[] = {
     {DType::kF16, 0x46d8ea8ec86190b3},
     {DType::kBF16, 0xc852d2c983d54232},
     {DType::kQ4_0, 0x82a525e88979d7ac},
@@ -28,11 +32,11 @@ TEST(GgmlBytes, HashesOfFourMillionWeights) {
   if (XXH64(x.data(), x.size() * sizeof(float), 0) != 0xec81606a1d511a70) {
     GTEST_SKIP() << "this machine's libm makes other test weights";
   }
-  for (const auto& [type, hash] : kPlainRules) {
-    const BlockCodec& codec = *FindCodec(type);
+  for (const PlainRule& rule : kPlainRules) {
+    const BlockCodec& codec = *FindCodec(rule.type);
     ForEachIsa([&](std::string_view isa) {
       const auto bytes = Encoded(codec, codec.encode, x, Effort::kFast);
-      EXPECT_EQ(XXH64(bytes.data(), bytes.size(), 0), hash) << NameOf(type) << " on " << isa;
+      EXPECT_EQ(XXH64(bytes.data(), bytes.size(), 0), rule.hash) << NameOf(rule.type) << " on " << isa;
     });
   }
 }
@@ -80,7 +84,8 @@ class GgmlLibrary : public testing::Test {
 };
 
 TEST_F(GgmlLibrary, PlainRulesGiveItsBytes) {
-  for (const auto& [type, hash] : kPlainRules) {
+  for (const PlainRule& rule : kPlainRules) {
+    const DType type = rule.type;
     const BlockCodec& codec = *FindCodec(type);
     std::vector<TestVector> vectors = HardVectors(codec.max_abs);
     vectors.push_back({"weights", GaussianWeights(256 * 1000, 3)});
