@@ -376,8 +376,8 @@ void SpecReader::ReadHeads() {
     spec_.head_dim = spec_.d_model / *n_heads;
   }
   if (uint64_t{spec_.head_dim} * spec_.n_heads > kMaxUint32) {
-    throw keys_.BadValue("value is impossible", Key("attention.head_count"))
-        .Expected(fmt::format("heads of {} elements to fit 32 bits together", spec_.head_dim));
+    throw keys_.BadValue("value is impossible", Key("attention.key_length"))
+        .Expected(fmt::format("{} heads to fit 32 bits together", spec_.n_heads));
   }
   if (value_length && spec_.head_dim != 0 && *value_length != spec_.head_dim) {
     Feature("attention.value_length", "heads whose keys and values differ in size");

@@ -76,7 +76,7 @@ TEST(GgufHeader, KeepsTheBitsOfEveryScalarType) {
 
 TEST(GgufHeader, ReadsArraysOfEveryScalarType) {
   GgufBuilder b;
-  for (const uint32_t type : {0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12}) {
+  for (const uint32_t type : {0U, 1U, 2U, 3U, 4U, 5U, 6U, 7U, 10U, 11U, 12U}) {
     const uint32_t width = ScalarBytes(static_cast<MetadataType>(type));
     b.Array<uint8_t>(fmt::format("a{}", type), type, {});
     // Three elements, whose bytes are all 0 or 1 so that they serve as booleans too.
@@ -214,7 +214,7 @@ TEST(GgufHeader, ReadsTwoHundredThousandKeys) {
 }
 
 TEST(GgufHeader, ReadsAnyAlignment) {
-  for (const uint64_t alignment : {1, 2, 8, 16, 32, 64, 4096, 65536}) {
+  for (const uint64_t alignment : {1U, 2U, 8U, 16U, 32U, 64U, 4096U, 65536U}) {
     const auto bytes = SmallLlama(3, alignment).Build();
     const GgufHeader header = HeaderOf(bytes);
     EXPECT_EQ(header.alignment, alignment);
@@ -280,7 +280,7 @@ TEST(GgufHeader, EveryTruncationIsRefused) {
 }
 
 TEST(GgufHeader, EveryFlippedBitIsAnErrorOrAnotherManifest) {
-  for (const uint32_t version : {1, 2, 3}) {
+  for (const uint32_t version : {1U, 2U, 3U}) {
     auto bytes = SmallLlama(version).Build();
     const GgufHeader whole = HeaderOf(bytes);
     // Compared as bytes, since 0 == -0 as numbers.
@@ -355,7 +355,7 @@ TEST(GgufStreamSource, EqualsTheWalkOverTheFile) {
   auto bytes = SmallLlama(2, 128).Build();
   bytes.resize(bytes.size() + 100000);  // bytes behind the data must be read too
   const GgufFile file(InMemory(bytes));
-  for (const size_t buffer_bytes : {136, 1000, 1 << 20}) {
+  for (const size_t buffer_bytes : {136U, 1000U, 1U << 20}) {
     auto stream = std::make_unique<MemoryStream>(bytes);
     const MemoryStream& progress = *stream;
     const auto source = ReadGgufStream(std::move(stream));
