@@ -31,7 +31,8 @@ struct WindowBatch {
   // The positions [scored_begin, scored_begin + n_scored) of each window go on to the vocabulary.
   uint64_t scored_begin = 0;
   uint64_t n_scored = 0;
-  std::function<void()> layer_done;  // Called behind each layer, on the calling thread; may be empty.
+  // Called behind each layer, on the calling thread; may be empty.
+  std::function<void()> layer_done = {};
 };
 
 // A model that can be evaluated over windows of text. Work is done in the caller's oneTBB arena,

@@ -76,11 +76,15 @@ void Scale(float* x, size_t n, float factor) {
 void SwiGlu(float* gate, const float* up, size_t n) {
   const size_t lanes = hn::Lanes(kFloats);
   const auto one = hn::Set(kFloats, 1.0f);
+  // Highway's Exp gives nonsense above 104; below -88, silu is taken as the zero it is close to.
+  const auto limit = hn::Set(kFloats, 88.0f);
   size_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     const auto z = hn::LoadU(kFloats, gate + i);
-    const auto silu = hn::Div(z, hn::Add(one, hn::Exp(kFloats, hn::Neg(z))));
-    hn::StoreU(hn::Mul(silu, hn::LoadU(kFloats, up + i)), kFloats, gate + i);
+    const auto minus_z = hn::Neg(z);
+    const auto silu = hn::Div(z, hn::Add(one, hn::Exp(kFloats, hn::Min(minus_z, limit))));
+    const auto sound = hn::IfThenZeroElse(hn::Gt(minus_z, limit), silu);
+    hn::StoreU(hn::Mul(sound, hn::LoadU(kFloats, up + i)), kFloats, gate + i);
   }
   for (; i < n; ++i) gate[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
 }

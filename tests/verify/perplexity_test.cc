@@ -1,0 +1,342 @@
+#include "verify/perplexity.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <sstream>
+
+#include "formats/core/error.h"
+#include "formats/core/file.h"
+#include "formats/core/hash.h"
+#include "tests/verify/synthetic_model.h"
+#include "verify/windows.h"
+
+namespace quern {
+namespace {
+
+// What golden_logits.txt holds of one case.
+struct Golden {
+  std::map<uint64_t, std::vector<double>> logits;  // position in the first window → one per token
+  uint64_t windows = 0, predictions = 0;
+  double mean_nll = 0;
+};
+
+std::map<std::string, Golden> ReadGolden() {
+  std::map<std::string, Golden> cases;
+  std::ifstream in(QUERN_SOURCE_DIR "/tests/verify/golden_logits.txt");
+  for (std::string line; std::getline(in, line);) {
+    std::istringstream words(line);
+    std::string kind, name;
+    words >> kind >> name;
+    Golden& golden = cases[name];
+    if (kind == "nll") {
+      words >> golden.windows >> golden.predictions >> golden.mean_nll;
+    } else {
+      uint64_t position = 0;
+      words >> position;
+      for (double value = 0; words >> value;) golden.logits[position].push_back(value);
+    }
+  }
+  return cases;
+}
+
+struct GoldenCase {
+  const char* name;
+  SyntheticSpec spec;
+  Protocol protocol;
+  uint64_t context;
+  size_t text_bytes;
+};
+
+std::vector<GoldenCase> GoldenCases() {
+  return {{"papers", {.rope_theta = 500000, .rope_divisors = true}, Protocol::kPapers, 2048, 4200},
+          {"llama",
+           {.n_kv_heads = 4, .rope_linear_factor = 4, .tied_embeddings = true},
+           Protocol::kLlamaCpp,
+           64,
+           400},
+          {"wide",
+           {.n_layers = 1, .n_heads = 3, .n_kv_heads = 1, .head_dim = 20, .d_model = 60, .d_ff = 130},
+           Protocol::kLlamaCpp,
+           33,
+           300}};
+}
+
+TEST(Llama, LogitsAgreeWithNumpy) {
+  const auto golden = ReadGolden();
+  ASSERT_EQ(golden.size(), 3u);
+  for (const GoldenCase& c : GoldenCases()) {
+    for (const bool portable : {false, true}) {
+      const SyntheticStore store(c.spec);
+      const auto model = OpenLanguageModel(store, {.portable_product = portable});
+      PerplexityOptions options;
+      options.protocol = c.protocol;
+      options.context = c.context;
+      const TextWindows windows = CutText(store, SyntheticText(c.text_bytes), options);
+      std::vector<float> hidden(windows.n_scored * c.spec.d_model), logits(windows.n_scored * 259);
+      model->Forward({.tokens = std::span(windows.inputs).first(windows.context),
+                      .n_windows = 1,
+                      .context = windows.context,
+                      .scored_begin = windows.scored_begin,
+                      .n_scored = windows.n_scored},
+                     hidden);
+      model->Logits(hidden, 0, 259, logits);
+      for (const auto& [position, expected] : golden.at(c.name).logits) {
+        ASSERT_EQ(expected.size(), 259u);
+        for (size_t i = 0; i < 259; ++i) {
+          ASSERT_NEAR(logits[(position - windows.scored_begin) * 259 + i], expected[i], 1e-4)
+              << c.name << " position " << position << " token " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST(Perplexity, AgreesWithNumpyOverWholeTexts) {
+  const auto golden = ReadGolden();
+  for (const GoldenCase& c : GoldenCases()) {
+    const SyntheticStore store(c.spec);
+    PerplexityOptions options;
+    options.protocol = c.protocol;
+    options.context = c.context;
+    const std::string text = SyntheticText(c.text_bytes);
+    const Report report = Perplexity(store, text, options);
+    const Golden& expected = golden.at(c.name);
+    EXPECT_EQ(report.windows, expected.windows);
+    EXPECT_EQ(report.tokens, expected.predictions);
+    EXPECT_NEAR(report.mean_nll.value, expected.mean_nll, 1e-5) << c.name;
+    EXPECT_NEAR(report.perplexity.value, std::exp(expected.mean_nll),
+                1e-4 * std::exp(expected.mean_nll));
+    EXPECT_EQ(report.text_tokens, c.text_bytes + 1);
+    EXPECT_EQ(report.text_bytes, c.text_bytes);
+    EXPECT_EQ(report.text_xxh3, Xxh3(AsBytes(text)));
+    EXPECT_EQ(report.context, c.context);
+    EXPECT_EQ(report.nll.size(), report.tokens);
+  }
+}
+
+TEST(Perplexity, TheBitsDoNotDependOnThreads) {
+  for (const bool portable : {false, true}) {
+    const SyntheticStore store({.d_model = 192, .d_ff = 300});
+    PerplexityOptions options;
+    options.context = 64;
+    options.forward.portable_product = portable;
+    options.threads = 1;
+    const Report one = Perplexity(store, SyntheticText(2000), options);
+    for (const unsigned threads : {2u, 7u}) {
+      options.threads = threads;
+      EXPECT_EQ(Perplexity(store, SyntheticText(2000), options).nll, one.nll) << threads;
+    }
+  }
+}
+
+TEST(Perplexity, MemoryChangesTheGroupsNotTheResult) {
+  const SyntheticStore store({});
+  PerplexityOptions options;
+  options.context = 64;
+  const Report all = Perplexity(store, SyntheticText(1500), options);
+  ASSERT_EQ(all.windows, 23u);
+  options.memory_bytes = 1 << 20;  // Room for a few windows at a time.
+  const Report groups = Perplexity(store, SyntheticText(1500), options);
+  ASSERT_EQ(groups.nll.size(), all.nll.size());
+  for (size_t i = 0; i < all.nll.size(); ++i) EXPECT_NEAR(groups.nll[i], all.nll[i], 1e-5);
+
+  options.memory_bytes = 10000;
+  try {
+    Perplexity(store, SyntheticText(1500), options);
+    FAIL() << "a window that does not fit was evaluated";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kMemory);
+    EXPECT_EQ(error.id(), "memory.budget");
+  }
+}
+
+TEST(Perplexity, ChunksLimitTheWindows) {
+  const SyntheticStore store({});
+  PerplexityOptions options;
+  options.context = 32;
+  const Report all = Perplexity(store, SyntheticText(1000), options);
+  options.chunks = 3;
+  const Report some = Perplexity(store, SyntheticText(1000), options);
+  EXPECT_EQ(some.windows, 3u);
+  EXPECT_EQ(some.tokens, 3u * 15u);
+  for (size_t i = 0; i < some.nll.size(); ++i) EXPECT_NEAR(some.nll[i], all.nll[i], 1e-5);
+}
+
+TEST(Windows, LlamaCppProtocolByHand) {
+  const SyntheticStore store({});
+  PerplexityOptions options;
+  options.context = 4;
+  // Tokens: 1 a b c | d e f g | h (left over), where token = 3 + byte.
+  const TextWindows w = CutText(store, "abcdefgh", options);
+  const auto id = [](char c) { return 3 + int32_t{c}; };
+  EXPECT_EQ(w.text_tokens, 9u);
+  EXPECT_EQ(w.n_windows, 2u);
+  EXPECT_EQ(w.scored_begin, 2u);
+  EXPECT_EQ(w.n_scored, 1u);
+  EXPECT_EQ(w.inputs, (std::vector<int32_t>{1, id('a'), id('b'), id('c'), 1, id('e'), id('f'),
+                                            id('g')}));
+  EXPECT_EQ(w.targets, (std::vector<int32_t>{id('c'), id('g')}));
+}
+
+TEST(Windows, PapersProtocolByHand) {
+  const SyntheticStore store({});
+  PerplexityOptions options;
+  options.context = 4;
+  options.protocol = Protocol::kPapers;
+  const TextWindows w = CutText(store, "abcdefgh", options);
+  const auto id = [](char c) { return 3 + int32_t{c}; };
+  EXPECT_EQ(w.n_windows, 2u);
+  EXPECT_EQ(w.scored_begin, 0u);
+  EXPECT_EQ(w.n_scored, 3u);
+  EXPECT_EQ(w.inputs, (std::vector<int32_t>{1, id('a'), id('b'), id('c'), id('d'), id('e'), id('f'),
+                                            id('g')}));
+  EXPECT_EQ(w.targets, (std::vector<int32_t>{id('a'), id('b'), id('c'), id('e'), id('f'), id('g')}));
+}
+
+TEST(Windows, RefusesWhatCannotBeMeasured) {
+  SyntheticStore store({});
+  PerplexityOptions options;
+  const auto id_of = [&](const std::string& text) -> std::string {
+    try {
+      CutText(store, text, options);
+    } catch (const Error& error) {
+      return error.id();
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(id_of(SyntheticText(1022)), "text.short");
+  EXPECT_EQ(id_of(SyntheticText(1023)), "accepted");
+  options.protocol = Protocol::kPapers;
+  EXPECT_EQ(id_of(SyntheticText(2046)), "text.short");
+  EXPECT_EQ(id_of(SyntheticText(2047)), "accepted");
+  options.context = 3;
+  EXPECT_EQ(id_of(SyntheticText(100)), "perplexity.context");
+  options.context = 4;
+  store.mutable_manifest().tokenizer.add_eos = true;
+  EXPECT_EQ(id_of(SyntheticText(100)), "perplexity.add-eos");
+  store.mutable_manifest().tokenizer = {};
+  EXPECT_EQ(id_of(SyntheticText(100)), "tokenizer.none");
+}
+
+TEST(Estimate, ByHand) {
+  // Mean 3; squares 4 + 1 + 0 + 1 + 4 = 10; error sqrt(10 / 5 / 4).
+  const std::vector<double> values = {1, 2, 3, 4, 5};
+  const Estimate estimate = EstimateMean(values);
+  EXPECT_DOUBLE_EQ(estimate.value, 3);
+  EXPECT_DOUBLE_EQ(estimate.standard_error, std::sqrt(0.5));
+  const Estimate perplexity = PerplexityOf(estimate);
+  EXPECT_DOUBLE_EQ(perplexity.value, std::exp(3.0));
+  EXPECT_DOUBLE_EQ(perplexity.standard_error, std::exp(3.0) * std::sqrt(0.5));
+  EXPECT_EQ(EstimateMean(std::vector<double>{7}).standard_error, 0);
+}
+
+// The error that `action` throws, as "id: line".
+std::string ErrorLine(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.id() + ": " + error.what();
+  }
+  return "no error";
+}
+
+TEST(Llama, FaultsOfTheModelAreNamed) {
+  const auto open = [](const SyntheticStore& store) {
+    return ErrorLine([&] { OpenLanguageModel(store, {}); });
+  };
+  const auto has = [](const std::string& line, std::initializer_list<const char*> words) {
+    for (const char* word : words) {
+      EXPECT_NE(line.find(word), std::string::npos) << "no \"" << word << "\" in: " << line;
+    }
+  };
+  {
+    SyntheticStore store({});
+    store.mutable_manifest().tensors[store.Find(TensorRole::kFfnUp, 1)].role = TensorRole::kOther;
+    has(open(store), {"arch.missing-tensor", "blk.1.ffn_up.weight", "[96, 64]", "synthetic"});
+  }
+  {
+    SyntheticStore store({});
+    store.mutable_manifest().tensors[store.Find(TensorRole::kAttnK, 0)].shape = Shape{64, 32};
+    has(open(store), {"arch.shape", "blk.0.attn_k.weight", "[64, 32]", "[32, 64]"});
+  }
+  {
+    SyntheticStore store({});
+    store.mutable_manifest().tensors[store.Find(TensorRole::kOutput)].dtype = DType::kI32;
+    has(open(store), {"arch.dtype", "output.weight", "i32"});
+  }
+  {
+    SyntheticStore store({});
+    store.mutable_manifest().spec->n_kv_heads = 3;
+    has(open(store), {"arch.spec", "4", "3"});
+  }
+  {
+    SyntheticStore store({});
+    store.mutable_manifest().spec->norm_eps = std::numeric_limits<float>::quiet_NaN();
+    has(open(store), {"arch.spec", "epsilon"});
+  }
+  {
+    SyntheticStore store({});
+    store.mutable_manifest().spec->arch = "mamba";
+    has(open(store), {"mamba"});
+  }
+  {
+    SyntheticStore store({.rope_divisors = true});
+    const float zero = 0;
+    std::memcpy(store.bytes(store.Find(TensorRole::kRopeFreqs)).data() + 8, &zero, 4);
+    has(open(store), {"arch.rope-freqs", "rope_freqs.weight"});
+  }
+}
+
+TEST(Perplexity, NonFiniteLogitsAreAnErrorNotANumber) {
+  for (const float poison : {std::numeric_limits<float>::quiet_NaN(),
+                             std::numeric_limits<float>::infinity()}) {
+    SyntheticStore store({});
+    std::memcpy(store.bytes(store.Find(TensorRole::kFfnDown, 1)).data() + 40, &poison, 4);
+    PerplexityOptions options;
+    options.context = 16;
+    const std::string line = ErrorLine([&] { Perplexity(store, SyntheticText(200), options); });
+    EXPECT_NE(line.find("forward.non-finite"), std::string::npos) << line;
+    EXPECT_NE(line.find("window 0, token 8"), std::string::npos) << line;
+    EXPECT_NE(line.find("synthetic"), std::string::npos) << line;
+  }
+}
+
+TEST(Perplexity, TokensOutsideTheEmbeddingAreRefused) {
+  SyntheticStore store({});
+  store.mutable_manifest().tokenizer.tokens.push_back("a");
+  store.mutable_manifest().tokenizer.scores.push_back(0);
+  store.mutable_manifest().tokenizer.types.push_back(TokenType::kNormal);
+  PerplexityOptions options;
+  options.context = 16;
+  const std::string line = ErrorLine([&] { Perplexity(store, SyntheticText(400), options); });
+  EXPECT_NE(line.find("forward.token"), std::string::npos) << line;
+}
+
+TEST(Perplexity, ProgressReachesTheNumberOfWindows) {
+  class Counter final : public Progress {
+   public:
+    void Begin(std::string_view, uint64_t total, std::string_view) override { total_ = total; }
+    void Advance(uint64_t n) override { done_ += n; }
+    void End() override { ended_ = true; }
+    uint64_t total_ = 0, done_ = 0;
+    bool ended_ = false;
+  };
+  const SyntheticStore store({});
+  Counter counter;
+  PerplexityOptions options;
+  options.context = 64;
+  options.memory_bytes = 1 << 20;
+  options.progress = &counter;
+  const Report report = Perplexity(store, SyntheticText(1500), options);
+  EXPECT_EQ(counter.total_, report.windows);
+  EXPECT_EQ(counter.done_, report.windows);
+  EXPECT_TRUE(counter.ended_);
+}
+
+}  // namespace
+}  // namespace quern

@@ -1,0 +1,29 @@
+// Vocabularies and known encodings for tests.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formats/core/tokenizer.h"
+
+namespace quern {
+
+// Returns <unk>, <s>, </s> and the 256 byte tokens (3…258), SentencePiece's kind.
+Tokenizer ByteVocabulary();
+
+// Returns the path of an asset that is not committed: under $QUERN_ASSETS, or beside the source.
+std::string AssetPath(const std::string& name);
+
+// Returns the vocabulary of Llama 2, or nothing where its file is not there.
+std::optional<Tokenizer> Llama2Vocabulary();
+
+struct TextAndIds {
+  std::string text;
+  std::vector<int32_t> ids;
+};
+// Returns the texts of llama.cpp's file NAME.inp with the ids of NAME.out; empty where they are not
+// there.
+std::vector<TextAndIds> ReadVectors(const std::string& name);
+
+}  // namespace quern
