@@ -4,30 +4,30 @@
 
 #include <functional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "formats/core/error.h"
+#include "tests/formats/testing.h"
 
 namespace quern {
 namespace {
 
 // Returns the error that `action` throws; fails the test if there is none.
-Error ErrorOf(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "no error was thrown";
-  return Error(ErrorCode::kBug, "none", "none");
+Error MustFail(const std::function<void()>& action) {
+  const auto error = testing::ErrorOf(action);
+  EXPECT_TRUE(error.has_value());
+  return error.value_or(Error(ErrorCode::kBug, "none", "none"));
 }
 
 Error ParseError(std::string_view text) {
-  return ErrorOf([&] { ParseJson(text, "config.json"); });
+  return MustFail([&] { ParseJson(text, "config.json"); });
 }
 
 TEST(JsonTest, KeepsTheKindsOfNumbers) {
   const JsonValue json = ParseJson(
-      R"([0, 18446744073709551615, -1, -9223372036854775808, 1.5, 1e3, 18446744073709551616, -0])", "x");
+      R"([0, 18446744073709551615, -1, -9223372036854775808, 1.5, 1e3, 18446744073709551616, -0])",
+      "x");
   std::vector<JsonValue> values;
   for (const auto& [key, value] : json.items()) {
     EXPECT_TRUE(key.empty());
@@ -59,7 +59,8 @@ TEST(JsonTest, WalksNestedValuesInFileOrder) {
   EXPECT_EQ(deep.size(), 3u);
   std::vector<std::string> texts;
   for (const auto& item : deep.items()) texts.push_back(item.value.ToString());
-  EXPECT_EQ(texts, (std::vector<std::string>{"1", "an array of 2 elements", "an object of 0 members"}));
+  EXPECT_EQ(texts,
+            (std::vector<std::string>{"1", "an array of 2 elements", "an object of 0 members"}));
   size_t n = 0;
   for (const auto& item : json.Find("b")->items()) n += item.value.Bool();
   EXPECT_EQ(n, 1u);
@@ -67,7 +68,8 @@ TEST(JsonTest, WalksNestedValuesInFileOrder) {
 }
 
 TEST(JsonTest, AValueOutlivesTheDocument) {
-  const JsonValue inner = *ParseJson(R"({"a": ["text of some length that is on the heap"]})", "x").Find("a");
+  const JsonValue inner =
+      *ParseJson(R"({"a": ["text of some length that is on the heap"]})", "x").Find("a");
   EXPECT_EQ((*inner.items().begin()).value.String(), "text of some length that is on the heap");
 }
 
@@ -94,9 +96,12 @@ TEST(JsonTest, RefusesDuplicateKeysAtAnyDepth) {
 
 TEST(JsonTest, RefusesTextThatIsNoUtf8) {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {R"({"a":"\ud800"})", "byte offset 6"},      {R"({"a":"\udc00"})", "byte offset 6"},
-      {R"({"a":"\ud800\ud800"})", "byte offset 6"}, {R"(["\ud83dx"])", "byte offset 2"},
-      {"[\"\xC3(\"]", "byte offset 2"},             {"\xFF", "byte offset 0"}};
+      {R"({"a":"\ud800"})", "byte offset 6"},
+      {R"({"a":"\udc00"})", "byte offset 6"},
+      {R"({"a":"\ud800\ud800"})", "byte offset 6"},
+      {R"(["\ud83dx"])", "byte offset 2"},
+      {"[\"\xC3(\"]", "byte offset 2"},
+      {"\xFF", "byte offset 0"}};
   for (const auto& [text, offset] : cases) {
     const Error error = ParseError(text);
     EXPECT_EQ(error.id(), "text.utf8") << text;
@@ -106,8 +111,9 @@ TEST(JsonTest, RefusesTextThatIsNoUtf8) {
 
 TEST(JsonTest, RefusesBadSyntaxWithTheOffset) {
   for (const std::string text :
-       {"", " ", "{", "[1,]", "[1 2]", "{\"a\" 1}", "{\"a\":1,}", "01", "1.", "+1", "NaN", "nul", "[1]x", "1e999",
-        "{1:2}", "\"\\x\"", "\"\\u12g4\"", "\"open", "'a'", "[\"a\tb\"]", "// c\n1"}) {
+       {"",      " ",       "{",           "[1,]",   "[1 2]", "{\"a\" 1}",  "{\"a\":1,}",
+        "01",    "1.",      "+1",          "NaN",    "nul",   "[1]x",       "1e999",
+        "{1:2}", "\"\\x\"", "\"\\u12g4\"", "\"open", "'a'",   "[\"a\tb\"]", "// c\n1"}) {
     const Error error = ParseError(text);
     EXPECT_EQ(error.id(), "json.syntax") << text;
     EXPECT_NE(std::string(error.what()).find("offset"), std::string::npos) << error.what();
@@ -136,17 +142,20 @@ TEST(ConfigTest, NamesTheKeyAndTheValueFound) {
       R"({"heads": -8, "eps": 1e-5, "half": 1.5, "big": 18446744073709551615, "n": null, "s": "x", "t": true})",
       "config.json");
   const auto line = [&](auto call) {
-    const Error error = ErrorOf([&] { call(); });
+    const Error error = MustFail([&] { call(); });
     EXPECT_EQ(error.id(), "config.value");
     EXPECT_EQ(error.code(), ErrorCode::kData);
     return std::string(error.what());
   };
   EXPECT_EQ(line([&] { RequireUint(json, "heads", 100, "config.json"); }),
-            "config.json: configuration value cannot be used, key 'heads', found -8, expected an integer from 0 "
+            "config.json: configuration value cannot be used, key 'heads', found -8, expected an "
+            "integer from 0 "
             "to 100 [config.value]");
   EXPECT_NE(line([&] { OptionalUint(json, "half", 100, "f"); }).find("1.5"), std::string::npos);
-  EXPECT_NE(line([&] { OptionalUint(json, "big", 100, "f"); }).find("18446744073709551615"), std::string::npos);
-  EXPECT_NE(line([&] { RequireUint(json, "absent", 100, "f"); }).find("'absent'"), std::string::npos);
+  EXPECT_NE(line([&] { OptionalUint(json, "big", 100, "f"); }).find("18446744073709551615"),
+            std::string::npos);
+  EXPECT_NE(line([&] { RequireUint(json, "absent", 100, "f"); }).find("'absent'"),
+            std::string::npos);
   EXPECT_NE(line([&] { RequireUint(json, "n", 100, "f"); }).find("'n'"), std::string::npos);
   EXPECT_NE(line([&] { OptionalUint(json, "t", 100, "f"); }).find("true"), std::string::npos);
   EXPECT_NE(line([&] { OptionalDouble(json, "s", "f"); }).find("\"x\""), std::string::npos);
@@ -163,9 +172,10 @@ TEST(ConfigTest, NamesTheKeyAndTheValueFound) {
 
 TEST(ConfigTest, ShardNamesArePlain) {
   EXPECT_NO_THROW(CheckShardName("pytorch_model-00001-of-00002.bin", "index.json"));
-  for (const std::string& name : {std::string("/etc/passwd"), std::string("../a"), std::string("a/b"), std::string("a\\b"),
-                                 std::string(".."), std::string("."), std::string(), std::string("a\0b", 3)}) {
-    const Error error = ErrorOf([&] { CheckShardName(name, "index.json"); });
+  for (const std::string& name :
+       {std::string("/etc/passwd"), std::string("../a"), std::string("a/b"), std::string("a\\b"),
+        std::string(".."), std::string("."), std::string(), std::string("a\0b", 3)}) {
+    const Error error = MustFail([&] { CheckShardName(name, "index.json"); });
     EXPECT_EQ(error.id(), "index.path") << name;
     EXPECT_NE(std::string(error.what()).find(Escaped(name)), std::string::npos) << error.what();
   }

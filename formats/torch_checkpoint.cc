@@ -1,0 +1,190 @@
+#include "formats/torch_checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "formats/core/check.h"
+#include "formats/core/error.h"
+#include "formats/formats.h"
+#include "formats/pickle.h"
+#include "formats/strided_read.h"
+#include "formats/torch_globals.h"
+#include "formats/torch_state_dict.h"
+
+namespace quern {
+namespace {
+
+constexpr std::string_view kResaveHint =
+    "load it with a current PyTorch and save it again: "
+    "torch.save(torch.load(OLD, weights_only=True), NEW)";
+
+// Throws unless the file begins as a zip archive, and names what it is instead.
+void CheckContainer(const RandomAccessBytes& bytes) {
+  const std::vector<uint8_t> head =
+      bytes.ReadVector(0, std::min<uint64_t>(kDetectBytes, bytes.size_bytes()));
+  const auto refuse = [&](std::string_view id, std::string_view what) {
+    throw UnsupportedError(id, what).File(Escaped(bytes.name(), 4096)).Hint(kResaveHint);
+  };
+  const FileKind kind = DetectKind(head, bytes.name());
+  if (kind == FileKind::kTorchZip) return;
+  if (kind == FileKind::kTorchLegacy) {
+    refuse("torch.legacy-format", "checkpoint is in PyTorch's legacy format (before version 1.6)");
+  }
+  if (kind == FileKind::kTar) {
+    refuse("torch.tar-format", "checkpoint is in PyTorch's tar format (before version 0.1.10)");
+  }
+  if (AsText(head).starts_with("PYTORCH1")) {
+    refuse("torch.preview-format", "checkpoint is in a preview format that PyTorch gave up");
+  }
+  throw WrongKind(kind, head, bytes.name(), "a PyTorch checkpoint");
+}
+
+// Returns the archive's top folder: what stands before "/data.pkl".
+std::string_view FindPrefix(const ZipArchive& archive) {
+  constexpr std::string_view kPickleName = "/data.pkl";
+  const std::string file = Escaped(archive.bytes().name(), 4096);
+  const ZipEntry* found = nullptr;
+  for (const ZipEntry& entry : archive.entries()) {
+    if (!entry.name.ends_with(kPickleName)) continue;
+    if (std::ranges::count(entry.name, '/') != 1) continue;
+    if (found != nullptr) {
+      throw DataError("torch.ambiguous", "archive has two pickles")
+          .File(file)
+          .Where("entry " + Quoted(entry.name))
+          .Found("entry " + Quoted(found->name) + " too");
+    }
+    found = &entry;
+  }
+  if (found == nullptr) {
+    throw DataError("torch.no-data-pkl", "zip archive is no PyTorch checkpoint")
+        .File(file)
+        .Expected("an entry NAME/data.pkl");
+  }
+  const std::string_view prefix = found->name.substr(0, found->name.size() - kPickleName.size());
+  // PyTorch takes the first entry's folder: another one first is another checkpoint to it.
+  const std::string_view first = archive.entries().front().name;
+  if (first.substr(0, first.find('/')) != prefix) {
+    throw DataError("torch.ambiguous", "archive has two top folders")
+        .File(file)
+        .Where("entry " + Quoted(first))
+        .Expected("a name that begins with " + Quoted(prefix));
+  }
+  return prefix;
+}
+
+void CheckByteOrder(const ZipArchive& archive, std::string_view prefix, bool verify_crc) {
+  const ZipEntry* entry = archive.Find(fmt::format("{}/byteorder", prefix));
+  if (entry == nullptr) return;  // Before PyTorch 2.1: little.
+  constexpr uint64_t kLongest = 6;
+  std::string order = "more than 6 bytes";
+  if (entry->size_bytes <= kLongest) order = AsText(archive.Read(*entry, verify_crc));
+  if (order == "little") return;
+  const bool is_big = order == "big";
+  throw Error(is_big ? ErrorCode::kUnsupported : ErrorCode::kData, "torch.byteorder",
+              is_big ? "checkpoint was written on a big-endian machine"
+                     : "byte order of the checkpoint is not known")
+      .File(Escaped(archive.bytes().name(), 4096))
+      .Where("entry " + Quoted(entry->name))
+      .Found(Quoted(order))
+      .Expected("'little'")
+      .Hint("load it with PyTorch on a little-endian machine and save it again");
+}
+
+Pickle ReadPickle(const ZipArchive& archive, std::string_view prefix, bool verify_crc) {
+  const ZipEntry& entry = *archive.Find(fmt::format("{}/data.pkl", prefix));
+  if (entry.size_bytes > kPickleMaxBytes) {
+    throw DataError("pickle.budget", "pickle is larger than any checkpoint's")
+        .File(Escaped(archive.bytes().name(), 4096))
+        .Where("entry " + Quoted(entry.name))
+        .Found(fmt::format("{} bytes", entry.size_bytes))
+        .Expected(fmt::format("at most {} bytes", kPickleMaxBytes));
+  }
+  return Pickle::Parse(archive.Read(entry, verify_crc), AllowedTorchGlobals(),
+                       archive.bytes().name(), entry.name);
+}
+
+}  // namespace
+
+uint64_t TorchTensor::rows() const {
+  uint64_t product = 1;
+  for (size_t k = 0; k + 1 < shape.size(); ++k) product *= shape[k];
+  return product;
+}
+
+bool TorchTensor::is_contiguous() const {
+  uint64_t step = 1;
+  for (size_t k = shape.size(); k-- > 0;) {
+    if (shape[k] != 1 && strides[k] != step) return false;
+    step *= shape[k];
+  }
+  return true;
+}
+
+TorchCheckpoint TorchCheckpoint::Open(const RandomAccessBytes& bytes,
+                                      const TorchOpenOptions& options) {
+  CheckContainer(bytes);
+  TorchCheckpoint checkpoint(ZipArchive::Open(bytes), options.verify_crc);
+  const ZipArchive& archive = checkpoint.archive_;
+  const std::string_view prefix = FindPrefix(archive);
+  if (archive.Find(fmt::format("{}/constants.pkl", prefix)) != nullptr) {
+    throw UnsupportedError("torch.torchscript", "file is a TorchScript program, no checkpoint")
+        .File(Escaped(bytes.name(), 4096))
+        .Hint("save the weights alone: torch.save(torch.jit.load(FILE).state_dict(), NEW)");
+  }
+  CheckByteOrder(archive, prefix, options.verify_crc);
+  TorchStateDict state =
+      ReadTorchStateDict(ReadPickle(archive, prefix, options.verify_crc), archive, prefix);
+  checkpoint.storages_ = std::move(state.storages);
+  checkpoint.tensors_ = std::move(state.tensors);
+
+  const auto& tensors = checkpoint.tensors_;
+  auto& by_name = checkpoint.by_name_;
+  by_name.resize(tensors.size());
+  std::iota(by_name.begin(), by_name.end(), 0u);
+  std::ranges::sort(by_name, {}, [&](uint32_t i) -> std::string_view { return tensors[i].name; });
+  const auto twice = std::ranges::adjacent_find(
+      by_name, [&](uint32_t a, uint32_t b) { return tensors[a].name == tensors[b].name; });
+  if (twice != by_name.end()) {
+    throw DataError("torch.duplicate-tensor", "two tensors have the same name")
+        .File(Escaped(bytes.name(), 4096))
+        .Where("tensor " + Quoted(tensors[*twice].name));
+  }
+  checkpoint.verified_ = std::make_unique<std::atomic<bool>[]>(checkpoint.storages_.size());
+  return checkpoint;
+}
+
+const TorchTensor* TorchCheckpoint::Find(std::string_view tensor_name) const {
+  const auto it = std::ranges::lower_bound(
+      by_name_, tensor_name, {}, [&](uint32_t i) -> std::string_view { return tensors_[i].name; });
+  return it != by_name_.end() && tensors_[*it].name == tensor_name ? &tensors_[*it] : nullptr;
+}
+
+void TorchCheckpoint::ReadRows(const TorchTensor& tensor, uint64_t row_begin, uint64_t row_count,
+                               MutableByteView out) const {
+  QUERN_CHECK(row_begin + row_count <= tensor.rows());
+  QUERN_CHECK(out.size() == row_count * tensor.row_bytes());
+  if (out.empty()) return;
+  if (verify_crc_) VerifyStorageCrc(tensor.storage);
+  const StridedView view{
+      storages_[tensor.storage].file_offset + tensor.storage_offset_elems * tensor.elem_bytes,
+      tensor.elem_bytes, tensor.shape, tensor.strides};
+  ReadStridedRows(archive_.bytes(), view, row_begin, row_count, out);
+}
+
+void TorchCheckpoint::VerifyStorageCrc(size_t storage) const {
+  // Two threads may both check a storage; that does no harm.
+  if (verified_[storage]) return;
+  archive_.VerifyCrc(*archive_.Find(storages_[storage].entry));
+  verified_[storage] = true;
+}
+
+void TorchCheckpoint::VerifyAllCrcs() const {
+  std::vector<const ZipEntry*> entries;
+  for (const ZipEntry& entry : archive_.entries()) entries.push_back(&entry);
+  std::ranges::sort(entries, {}, [](const ZipEntry* entry) { return entry->data_offset; });
+  for (const ZipEntry* entry : entries) archive_.VerifyCrc(*entry);
+}
+
+}  // namespace quern
