@@ -34,12 +34,13 @@ class HeaderParser {
       header_.tensors.reserve(n_tensors_);
       header_.offsets.reserve(n_tensors_);
       sizes_.reserve(n_tensors_);
+      info_positions_.reserve(n_tensors_);
     }
     place_ = Place::kKey;
     for (index_ = 0; index_ < n_keys_; ++index_) ReadEntry();
     place_ = Place::kTensor;
     for (index_ = 0; index_ < n_tensors_; ++index_) ReadTensorInfo();
-    place_ = Place::kHeader;
+    place_ = Place::kWhole;
     header_.header_bytes = stream_.position();
     CheckNames();
     FindAlignment();
@@ -48,7 +49,8 @@ class HeaderParser {
   }
 
  private:
-  enum class Place : uint8_t { kHeader, kKey, kTensor };
+  // What is being read; kWhole: all was read and is checked as a whole.
+  enum class Place : uint8_t { kHeader, kKey, kTensor, kWhole };
 
   // --- Errors -----------------------------------------------------------------------------------
 
@@ -58,7 +60,8 @@ class HeaderParser {
     return name_.empty() ? fmt::format("{} {}", kind, index_) : fmt::format("{} {}", kind, Quoted(name_));
   }
   Error Placed(Error error) const {
-    return error.File(Escaped(stream_.name(), 4096)).Where(Where()).Offset(stream_.position());
+    error.File(Escaped(stream_.name(), 4096));
+    return place_ == Place::kWhole ? error : error.Where(Where()).Offset(stream_.position());
   }
   Error Data(std::string_view id, std::string_view what) const { return Placed(DataError(id, what)); }
   Error Unsupported(std::string_view id, std::string_view what) const {
@@ -272,6 +275,7 @@ class HeaderParser {
 
   void ReadTensorInfo() {
     name_.clear();
+    const uint64_t position = stream_.position();
     TensorInfo info;
     info.name = ReadString("the tensor's name");
     if (info.name.size() > kGgufMaxTensorNameBytes || info.name.empty()) {
@@ -297,6 +301,7 @@ class HeaderParser {
     header_.tensors.push_back(std::move(info));
     header_.offsets.push_back(offset);
     sizes_.push_back(size_bytes);
+    info_positions_.push_back(position);
   }
 
   Shape ReadShape() {
@@ -317,6 +322,9 @@ class HeaderParser {
   Error SizeOverflow(std::string_view found) const {
     return Data("gguf.tensor-size-overflow", "size of the tensor overflows").Found(found);
   }
+  Error SizeOverflow(const TensorInfo& info) const {
+    return SizeOverflow(fmt::format("{} of type {}", info.shape.ToString(), NameOf(info.dtype)));
+  }
 
   uint64_t CheckedSize(const TensorInfo& info) const {
     const uint32_t block_elems = LayoutOf(info.dtype).block_elems;
@@ -328,7 +336,7 @@ class HeaderParser {
     const auto row_bytes = RowBytes(info.dtype, info.cols());
     const auto size = row_bytes ? CheckedMul(*row_bytes, info.rows()) : std::nullopt;
     if (!size || *size > uint64_t{std::numeric_limits<int64_t>::max()}) {
-      throw SizeOverflow(fmt::format("{} of type {}", info.shape.ToString(), NameOf(info.dtype)));
+      throw SizeOverflow(info);
     }
     return *size;
   }
@@ -338,11 +346,15 @@ class HeaderParser {
   void CheckNames() {
     const auto& metadata = header_.metadata;
     const auto& tensors = header_.tensors;
-    if (const auto i = FirstDuplicate(metadata.size(), [&](size_t k) -> std::string_view { return metadata[k].key; })) {
+    const auto key = [&](size_t i) -> std::string_view { return metadata[i].key; };
+    const auto name = [&](size_t i) -> std::string_view { return tensors[i].name; };
+    if (const auto i = FirstDuplicate(metadata.size(), key)) {
       throw Data("gguf.duplicate-key", "key appears twice").Where("key " + Quoted(metadata[*i].key));
     }
-    if (const auto i = FirstDuplicate(tensors.size(), [&](size_t k) -> std::string_view { return tensors[k].name; })) {
-      throw Data("gguf.duplicate-tensor", "tensor appears twice").Where("tensor " + Quoted(tensors[*i].name));
+    if (const auto i = FirstDuplicate(tensors.size(), name)) {
+      throw Data("gguf.duplicate-tensor", "tensor appears twice")
+          .Where(WhereTensor(*i))
+          .Offset(info_positions_[*i]);
     }
   }
 
@@ -366,40 +378,44 @@ class HeaderParser {
     header_.data_offset = header_.data_end = header_.header_bytes;
     if (tensors.empty()) return;
     header_.data_offset = *CheckedAlignUp(header_.header_bytes, header_.alignment);
-    place_ = Place::kTensor;
     uint64_t expected_offset = 0;
     for (size_t i = 0; i < tensors.size(); ++i) {
-      name_ = tensors[i].name;
       const auto padded = CheckedAlignUp(sizes_[i], header_.alignment);
       const auto next = padded ? CheckedAdd(expected_offset, *padded) : std::nullopt;
       const auto end = next ? CheckedAdd(header_.data_offset, *next) : std::nullopt;
       if (!end || *end > uint64_t{std::numeric_limits<int64_t>::max()}) {
-        throw SizeOverflow(fmt::format("{} of type {}", tensors[i].shape.ToString(), NameOf(tensors[i].dtype)));
+        throw SizeOverflow(tensors[i]).Where(WhereTensor(i)).Offset(info_positions_[i]);
       }
-      CheckOffset(header_.offsets[i], expected_offset);
-      CheckInsideFile(header_.data_offset + expected_offset, sizes_[i]);
+      CheckOffset(i, expected_offset);
+      CheckInsideFile(i, header_.data_offset + expected_offset);
       expected_offset = *next;
       header_.data_end = *end;
     }
   }
 
-  void CheckOffset(uint64_t offset, uint64_t expected) const {
+  std::string WhereTensor(size_t i) const { return "tensor " + Quoted(header_.tensors[i].name); }
+
+  void CheckOffset(size_t i, uint64_t expected) const {
+    const uint64_t offset = header_.offsets[i];
     if (offset == expected) return;
     throw Data("gguf.tensor-offset",
                offset % header_.alignment != 0
                    ? fmt::format("offset is not a multiple of the alignment {}", header_.alignment)
                    : std::string("tensor does not follow the one before it"))
+        .Where(WhereTensor(i))
+        .Offset(info_positions_[i])
         .Found(std::to_string(offset))
         .Expected(std::to_string(expected));
   }
 
-  void CheckInsideFile(uint64_t begin, uint64_t size_bytes) const {
+  void CheckInsideFile(size_t i, uint64_t begin) const {
     const auto file_bytes = stream_.size_bytes();
-    if (!file_bytes || size_bytes == 0 || FitsWithin(begin, size_bytes, *file_bytes)) return;
+    if (!file_bytes || sizes_[i] == 0 || FitsWithin(begin, sizes_[i], *file_bytes)) return;
     throw Data("gguf.tensor-past-eof", "tensor's data ends behind the end of the file")
+        .Where(WhereTensor(i))
         .Offset(begin)
         .Found(fmt::format("a file of {} bytes", *file_bytes))
-        .Expected(fmt::format("at least {}", begin + size_bytes))
+        .Expected(fmt::format("at least {}", begin + sizes_[i]))
         .Hint("the file is incomplete; fetch it again");
   }
 
@@ -407,7 +423,8 @@ class HeaderParser {
   GgufHeader header_;
   uint64_t n_tensors_ = 0, n_keys_ = 0;
   uint64_t claimed_bytes_ = 0;   // the least that the counts ask for
-  std::vector<uint64_t> sizes_;  // bytes of each tensor, without padding
+  std::vector<uint64_t> sizes_;           // bytes of each tensor, without padding
+  std::vector<uint64_t> info_positions_;  // where each tensor info begins
   Place place_ = Place::kHeader;
   uint64_t index_ = 0;
   std::string name_;  // of the key or tensor being read, once known

@@ -37,7 +37,8 @@ class WireReader {
 
   Error Data(std::string_view id, std::string_view what) const {
     std::string where(section_);
-    if (piece_) where += fmt::format(" {} {}", *piece_, Quoted(text_));
+    if (piece_) where += fmt::format(" {}", *piece_);
+    if (piece_ && !text_.empty()) where += " " + Quoted(text_);
     return DataError(id, what).File(Escaped(file_, 4096)).Where(where).Offset(offset());
   }
   // Where errors say they are, from now on.
