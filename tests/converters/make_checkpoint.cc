@@ -12,7 +12,7 @@ namespace {
 
 bool HasTiktoken(Generation generation) { return generation >= Generation::kLlama3; }
 
-// Small exact values: n / 128 with |n| < 128 has seven bits, which f16 and bf16 both hold.
+// Small exact values: n / 128 with |n| < 128 has seven bits; f16 and bf16 hold eight.
 class Values {
  public:
   explicit Values(uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 1) {}
@@ -36,7 +36,7 @@ WholeTensor Matrix(std::string name, uint64_t rows, uint64_t cols, Values& value
 WholeTensor NormVector(std::string name, uint64_t size, Values& values) {
   WholeTensor tensor{std::move(name), 1, size, true, {}};
   tensor.values.resize(size);
-  for (float& value : tensor.values) value = 1 + values.Next() / 2;
+  for (float& value : tensor.values) value = 1 + values.Next();  // 1 ± n / 128: eight bits
   return tensor;
 }
 
@@ -149,7 +149,7 @@ std::string ParamsJson(const CheckpointRecipe& recipe) {
   if (generation == Generation::kCodeLlama) json += ", \"rope_theta\": 1000000";
   if (HasTiktoken(generation)) {
     json += ", \"rope_theta\": 500000.0, \"vocab_size\": " +
-            std::to_string(VocabularySize(generation));
+            std::to_string(shape.vocab_size ? shape.vocab_size : VocabularySize(generation));
   } else if (generation != Generation::kCodeLlama) {
     json += ", \"vocab_size\": -1";
   }
@@ -188,7 +188,7 @@ std::vector<std::string> ExtraPieces(Generation generation) {
 // Protobuf fields, as far as a SentencePiece model needs them.
 std::string Varint(uint64_t value) {
   std::string out;
-  for (; value > 127; value >>= 7) out.push_back(static_cast<char>(value & 127 | 128));
+  for (; value > 127; value >>= 7) out.push_back(static_cast<char>((value & 127) | 128));
   return out + static_cast<char>(value);
 }
 std::string NumberField(int number, uint64_t value) {
@@ -237,7 +237,8 @@ uint32_t VocabularySize(Generation generation) { return HasTiktoken(generation) 
 std::vector<WholeTensor> MakeWeights(const CheckpointRecipe& recipe) {
   const CheckpointShape& shape = recipe.shape;
   const uint64_t dim = shape.dim, kv = uint64_t{shape.n_kv_heads} * shape.head_dim();
-  const uint64_t ffn = FeedForwardSize(shape), vocab = VocabularySize(recipe.generation);
+  const uint64_t ffn = FeedForwardSize(shape);
+  const uint64_t vocab = shape.vocab_size ? shape.vocab_size : VocabularySize(recipe.generation);
   Values values(recipe.seed);
   std::vector<WholeTensor> weights;
   weights.push_back(Matrix("tok_embeddings.weight", vocab, dim, values));
@@ -289,10 +290,11 @@ void WriteFiles(const std::string& folder, const std::vector<FileBytes>& files) 
   }
 }
 
-std::vector<uint8_t> MakeSentencePieceModel(const std::vector<std::string>& extra) {
+std::vector<uint8_t> MakeSentencePieceModel(const std::vector<std::string>& extra,
+                                            bool with_bytes) {
   std::string model = Piece("<unk>", 0, 2) + Piece("<s>", 0, 3) + Piece("</s>", 0, 3);
   constexpr char kHex[] = "0123456789ABCDEF";
-  for (int byte = 0; byte < 256; ++byte) {
+  for (int byte = 0; with_bytes && byte < 256; ++byte) {
     model += Piece(std::string("<0x") + kHex[byte >> 4] + kHex[byte & 15] + ">", 0, 6);
   }
   float score = 0;

@@ -26,6 +26,7 @@ struct CheckpointShape {
   uint32_t dim = 64, n_layers = 2, n_heads = 16, n_kv_heads = 16;
   uint32_t multiple_of = 32;
   double ffn_dim_multiplier = 0;  // 0: not in params.json
+  uint32_t vocab_size = 0;        // rows of the embedding; 0: as many as the vocabulary has tokens
   uint32_t head_dim() const { return dim / n_heads; }
 };
 
@@ -57,7 +58,7 @@ struct FileBytes {
 // Units: rows of the feed-forward matrices by Meta's rule, written out again for the tests.
 uint32_t FeedForwardSize(const CheckpointShape& shape);
 
-// Returns the tokens of the recipe's vocabulary, which are also the rows of its embedding.
+// Returns the number of tokens that the generation's vocabulary has here.
 uint32_t VocabularySize(Generation generation);
 
 // Returns the unsharded weights.
@@ -69,8 +70,10 @@ std::vector<FileBytes> MakeCheckpoint(const CheckpointRecipe& recipe);
 // Writes the files into `folder`, which is created.
 void WriteFiles(const std::string& folder, const std::vector<FileBytes>& files);
 
-// Returns a SentencePiece model with Llama's settings: 259 fixed pieces, then `extra` in order.
-std::vector<uint8_t> MakeSentencePieceModel(const std::vector<std::string>& extra);
+// Returns a SentencePiece model with Llama's settings: three special pieces, those of the 256 bytes
+// (unless told not to), then `extra` in order.
+std::vector<uint8_t> MakeSentencePieceModel(const std::vector<std::string>& extra,
+                                            bool with_bytes = true);
 // Returns tiktoken ranks: the 256 bytes in GPT-2's order, then `extra` in order.
 std::vector<uint8_t> MakeTiktokenRanks(const std::vector<std::string>& extra);
 
