@@ -4,6 +4,7 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "formats/core/error.h"
 #include "tools/table.h"
@@ -32,6 +33,9 @@ double BitsPerWeight(const Manifest& manifest) {
              ? 0
              : 8.0 * static_cast<double>(manifest.tensor_bytes()) / static_cast<double>(n_elems);
 }
+
+// Returns the double that prints as `value` does: 1e-05, not 9.999999747378752e-06.
+double ShortestDouble(float value) { return std::stod(fmt::format("{}", value)); }
 
 struct TypeSum {
   uint64_t n_tensors = 0, n_elems = 0, n_bytes = 0;
@@ -114,7 +118,7 @@ std::string DescribeManifest(const Manifest& manifest) {
   if (manifest.spec) out += DescribeSpec(*manifest.spec, manifest.provenance);
   out += DescribeTokenizer(manifest.tokenizer);
   if (!manifest.provenance.quern_version.empty()) {
-    out += fmt::format("made by         quern {}{}\n", Escaped(manifest.provenance.quern_version),
+    out += fmt::format("provenance      quern {}{}\n", Escaped(manifest.provenance.quern_version),
                        manifest.provenance.source_format.empty()
                            ? ""
                            : ", from " + Escaped(manifest.provenance.source_format));
@@ -162,10 +166,11 @@ nlohmann::ordered_json ManifestJson(const Manifest& manifest) {
                     {"vocab_size", spec.vocab_size},
                     {"context_length", spec.context_length},
                     {"context_length_source", Escaped(manifest.provenance.context_length_source)},
-                    {"norm_eps", spec.norm_eps},
-                    {"rope_theta", spec.rope_theta},
+                    {"norm_eps", ShortestDouble(spec.norm_eps)},
+                    {"rope_theta", ShortestDouble(spec.rope_theta)},
                     {"tied_embeddings", spec.tied_embeddings}};
-    if (spec.rope_linear_factor) json["spec"]["rope_linear_factor"] = *spec.rope_linear_factor;
+    if (spec.rope_linear_factor)
+      json["spec"]["rope_linear_factor"] = ShortestDouble(*spec.rope_linear_factor);
   }
   json["tokenizer"] = TokenizerJson(manifest.tokenizer);
   json["provenance"] = {{"quern_version", Escaped(manifest.provenance.quern_version)},

@@ -68,6 +68,10 @@ void Parse(CLI::App& app, std::vector<std::string> arguments) {
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back.
   try {
     app.parse(std::move(arguments));
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string text = error.what();  // "--text: 1 required FILE missing"
+    const std::string flag = text.substr(0, text.find(':'));
+    throw UsageError("usage.flag-value", flag.starts_with('-') ? flag + " needs a value" : text);
   } catch (const CLI::ParseError& error) {
     // Only misuse of an option's value can happen: everything is text and nothing is required.
     throw UsageError("usage.flag-value", Escaped(error.what(), 300));
