@@ -40,10 +40,12 @@ struct ZipPart {
 };
 
 struct ZipStyle {
-  std::string prefix, comment, tail, before_end;
+  std::string prefix = {}, comment = {}, tail = {}, before_end = {};
   bool has_zip64 = false;
-  std::optional<uint64_t> n_entries, directory_size, directory_offset;  // in the end record
-  std::optional<uint64_t> zip64_n, zip64_size, zip64_offset, zip64_locator, zip64_record_size;
+  // In the end record, and in the zip64 records.
+  std::optional<uint64_t> n_entries = {}, directory_size = {}, directory_offset = {};
+  std::optional<uint64_t> zip64_n = {}, zip64_size = {}, zip64_offset = {};
+  std::optional<uint64_t> zip64_locator = {}, zip64_record_size = {};
 };
 
 std::string BuildZip(const std::vector<ZipPart>& parts, const ZipStyle& style = {});
