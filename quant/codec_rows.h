@@ -7,6 +7,11 @@ namespace quern {
 
 extern const BlockCodec kCodecF32, kCodecF16, kCodecBF16;  // float_codecs.cc
 extern const BlockCodec kCodecQ4_0;                        // q4_0.cc
+extern const BlockCodec kCodecQ2K;                         // q2_k.cc
+extern const BlockCodec kCodecQ3K;                         // q3_k.cc
+extern const BlockCodec kCodecQ4K;                         // q4_k.cc
+extern const BlockCodec kCodecQ5K;                         // q5_k.cc
+extern const BlockCodec kCodecQ6K;                         // q6_k.cc
 extern const BlockCodec kCodecQ8_0;                        // q8_0.cc
 
 }  // namespace quern

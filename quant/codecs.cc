@@ -6,6 +6,7 @@ namespace {
 
 constexpr const BlockCodec* kCodecs[] = {
     &kCodecF32, &kCodecF16, &kCodecBF16, &kCodecQ4_0, &kCodecQ8_0,
+    &kCodecQ2K, &kCodecQ3K, &kCodecQ4K,   &kCodecQ5K,  &kCodecQ6K,
 };
 
 }  // namespace
