@@ -8,6 +8,7 @@
 #include "converters/gguf_checkpoint.h"
 #include "converters/meta_checkpoint.h"
 #include "converters/meta_folder.h"
+#include "converters/shard_store.h"
 #include "formats/formats.h"
 
 namespace quern {
@@ -130,6 +131,16 @@ std::vector<Finding> CheckCheckpoint(const std::string& path, const CheckpointOp
     faults.Try([&] { OpenCheckpoint(path, options); });
   }
   return std::move(faults).TakeFindings();
+}
+
+std::vector<std::unique_ptr<TensorStore>> OpenSoundParts(const std::string& path) {
+  std::vector<std::unique_ptr<TensorStore>> parts;
+  if (FindConverter(path) != &kMetaConverter) return parts;
+  Faults ignored;  // CheckCheckpoint reports them
+  for (const std::string& shard : ListMetaFolder(path, ignored).shards) {
+    ignored.Try([&] { parts.push_back(OpenShard(shard)); });
+  }
+  return parts;
 }
 
 }  // namespace quern

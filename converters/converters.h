@@ -65,4 +65,9 @@ std::vector<std::string> InputFilesOf(const std::string& path);
 // Throws: Error kSystem if there is nothing at `path`.
 std::vector<Finding> CheckCheckpoint(const std::string& path, const CheckpointOptions& options = {});
 
+// Returns the parts of a checkpoint in several files that can be opened each on its own, so that
+// their weights can be checked even where the whole is damaged: one store per sound shard, its
+// tensors as in the file. Whatever cannot be opened is left out (CheckCheckpoint names it).
+std::vector<std::unique_ptr<TensorStore>> OpenSoundParts(const std::string& path);
+
 }  // namespace quern

@@ -26,6 +26,9 @@ class RenamedModel final : public TensorStore {
   void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const override {
     model_->ReadRows(tensor, begin, count, out);
   }
+  StoredPlace PlaceOf(size_t tensor, uint64_t row, uint64_t col) const override {
+    return model_->PlaceOf(tensor, row, col);
+  }
 
  private:
   std::unique_ptr<TensorStore> model_;

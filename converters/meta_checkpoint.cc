@@ -48,6 +48,12 @@ class MetaCheckpoint final : public TensorStore {
     }
   }
 
+  StoredPlace PlaceOf(size_t tensor, uint64_t row, uint64_t col) const override {
+    if (tensor >= merged_.size()) return {name_, std::nullopt};  // computed, not stored
+    const MergedPlace place = PlaceOfMerged(merged_[tensor], shards_, row, col);
+    return {shards_[place.shard].name(), place.byte_offset};
+  }
+
   // For whoever builds it: the manifest is complete before the store is handed out.
   Manifest& mutable_manifest() { return manifest_; }
   void AddRopeDivisors(std::vector<float> divisors) {

@@ -63,4 +63,26 @@ void ReadMergedRows(const MergedTensor& tensor, std::span<const TorchCheckpoint>
   }
 }
 
+MergedPlace PlaceOfMerged(const MergedTensor& tensor, std::span<const TorchCheckpoint> shards,
+                          uint64_t row, uint64_t col) {
+  const TorchTensor& slice = *tensor.slices[0];
+  size_t shard = 0;
+  if (tensor.split == ShardSplit::kRows) {
+    shard = row / slice.rows();
+    row %= slice.rows();
+  } else if (tensor.split == ShardSplit::kColumns) {
+    shard = col / slice.cols();
+    col %= slice.cols();
+  }
+  return {shard, ByteOffsetOf(shards[shard], *tensor.slices[shard], row, col)};
+}
+
+uint64_t ByteOffsetOf(const TorchCheckpoint& shard, const TorchTensor& tensor, uint64_t row,
+                      uint64_t col) {
+  uint64_t elem = tensor.storage_offset_elems;
+  if (!tensor.strides.empty()) elem += col * tensor.strides.back();
+  if (tensor.strides.size() > 1) elem += row * tensor.strides[tensor.strides.size() - 2];
+  return shard.storages()[tensor.storage].file_offset + elem * tensor.elem_bytes;
+}
+
 }  // namespace quern

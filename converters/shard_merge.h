@@ -33,4 +33,17 @@ struct MergedTensor {
 void ReadMergedRows(const MergedTensor& tensor, std::span<const TorchCheckpoint> shards,
                     uint64_t begin, uint64_t count, MutableByteView out);
 
+// Where an element of the whole tensor is stored.
+struct MergedPlace {
+  size_t shard = 0;
+  uint64_t byte_offset = 0;  // in the shard's file
+};
+// Requires: as ReadMergedRows; the element exists.
+MergedPlace PlaceOfMerged(const MergedTensor& tensor, std::span<const TorchCheckpoint> shards,
+                          uint64_t row, uint64_t col);
+
+// Returns the offset in its file of an element of one shard's tensor, a vector or matrix.
+uint64_t ByteOffsetOf(const TorchCheckpoint& shard, const TorchTensor& tensor, uint64_t row,
+                      uint64_t col);
+
 }  // namespace quern

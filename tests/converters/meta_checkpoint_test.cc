@@ -394,6 +394,58 @@ TEST(MetaCheckpointErrors, CrcIsCheckedUnlessToldNot) {
               {"consolidated.00.pth", "consolidated.00/data/"});
 }
 
+// The place of an element holds the element's bytes, however the tensor is split and laid out.
+TEST(MetaCheckpoint, KnowsWhereElementsAreStored) {
+  for (const Generation generation : {Generation::kLlama2, Generation::kLlama31}) {
+    for (const StorageStyle storage :
+         {StorageStyle::kShared, StorageStyle::kTransposed, StorageStyle::kPadded}) {
+      CheckpointRecipe recipe = Recipe(generation);
+      recipe.storage = storage;
+      recipe.n_shards = 2;
+      const auto files = MakeCheckpoint(recipe);
+      const auto store = OpenMetaFiles(InMemory(files), {});
+      for (size_t i = 0; i < store->manifest().tensors.size(); ++i) {
+        const TensorInfo& info = store->manifest().tensors[i];
+        const uint64_t row = info.rows() * 2 / 3, col = info.cols() * 3 / 4;
+        const StoredPlace place = store->PlaceOf(i, row, col);
+        if (info.role == TensorRole::kRopeFreqs) {
+          EXPECT_FALSE(place.byte_offset);
+          continue;
+        }
+        const auto& shard = place.file == files[2].name ? files[2] : files[3];
+        ASSERT_EQ(place.file, shard.name);
+        const auto bytes = ReadAll(*store, i, 100);
+        ASSERT_LE(*place.byte_offset + 2, shard.bytes.size());
+        EXPECT_EQ(LoadLE<uint16_t>(&shard.bytes[*place.byte_offset]),
+                  LoadLE<uint16_t>(&bytes[row * info.row_bytes() + col * 2]))
+            << info.name;
+      }
+    }
+  }
+}
+
+TEST(MetaFolders, SoundPartsCanBeReadWhereTheWholeIsDamaged) {
+  const TempFolder folder;
+  CheckpointRecipe recipe;
+  recipe.n_shards = 2;
+  recipe.storage = StorageStyle::kPadded;
+  const auto files = MakeCheckpoint(recipe);
+  testing::WriteFiles(folder.path(), files);
+  std::filesystem::resize_file(folder / "consolidated.00.pth", 100);
+  EXPECT_THROW(OpenCheckpoint(folder.path()), Error);
+  const auto parts = OpenSoundParts(folder.path());
+  ASSERT_EQ(parts.size(), 1u);
+  EXPECT_EQ(parts[0]->name(), folder / "consolidated.01.pth");
+  const size_t index = IndexOf(parts[0]->manifest(), "layers.1.feed_forward.w2.weight");
+  const TensorInfo& info = parts[0]->manifest().tensors[index];
+  EXPECT_EQ(info.cols(), testing::FeedForwardSize({}) / 2);
+  const auto bytes = ReadAll(*parts[0], index, 3);
+  const StoredPlace place = parts[0]->PlaceOf(index, 5, 6);
+  EXPECT_EQ(LoadLE<uint16_t>(&files[3].bytes.at(*place.byte_offset)),
+            LoadLE<uint16_t>(&bytes[5 * info.row_bytes() + 12]));
+  EXPECT_TRUE(OpenSoundParts(std::string(QUERN_TEST_DATA) + "/stories260K/stories260K-f32.gguf").empty());
+}
+
 TEST(MetaFolders, AreReadAndTheirFaultsFound) {
   const TempFolder parent;
   const std::string folder = parent / "7B";

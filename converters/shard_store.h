@@ -1,0 +1,16 @@
+// One .pth file by itself, its tensors as they are, for `check`.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "formats/core/stream.h"
+
+namespace quern {
+
+// Returns a store over the vectors and matrices of floating-point numbers in the file, in its
+// order; the manifest has no spec.
+// Throws: as TorchCheckpoint::Open.
+std::unique_ptr<TensorStore> OpenShard(const std::string& path);
+
+}  // namespace quern
