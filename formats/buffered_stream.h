@@ -32,8 +32,8 @@ class BufferedStream final : public ByteStream {
     return done;
   }
 
-  // Returns the next bytes without consuming them: `n` of them, fewer only at the end of the stream.
-  // Requires: n is at most the buffer's size; nothing was read yet.
+  // Returns the next bytes without consuming them: `n` of them, fewer only at the end of the
+  // stream. Requires: n is at most the buffer's size; nothing was read yet.
   ByteView Peek(size_t n) {
     if (end_ == 0) Fill();
     return ByteView(buffer_).subspan(begin_, std::min(n, end_ - begin_));

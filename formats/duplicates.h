@@ -12,8 +12,8 @@
 
 namespace quern {
 
-// Returns the smallest i < n such that name_of(i) equals name_of(k) for some k < i, if there is one.
-// Cost: O(n log n) comparisons, 16 bytes per name.
+// Returns the smallest i < n such that name_of(i) equals name_of(k) for some k < i, if there is
+// one. Cost: O(n log n) comparisons, 16 bytes per name.
 template <typename NameOfIndex>
 std::optional<size_t> FirstDuplicate(size_t n, NameOfIndex name_of) {
   struct Entry {

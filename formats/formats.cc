@@ -67,19 +67,22 @@ constexpr Magic kMagics[] = {
     {"\x1f\x8b"sv, 0, FileKind::kForeign, "gzip file"},
     {"BZh"sv, 0, FileKind::kForeign, "bzip2 file"},
     {"\xfd"
-     "7zXZ\0"sv, 0, FileKind::kForeign, "xz file"},
+     "7zXZ\0"sv,
+     0, FileKind::kForeign, "xz file"},
     {"\x28\xb5\x2f\xfd"sv, 0, FileKind::kForeign, "zstd file"},
     {"\x89HDF\r\n\x1a\n"sv, 0, FileKind::kForeign, "HDF5 file"},
     {"\x93NUMPY"sv, 0, FileKind::kForeign, "NumPy array"},
     {"\x7f"
-     "ELF"sv, 0, FileKind::kForeign, "ELF program"},
+     "ELF"sv,
+     0, FileKind::kForeign, "ELF program"},
     {"%PDF-"sv, 0, FileKind::kForeign, "PDF document"},
 };
 
 const Magic* FindMagic(ByteView head) {
   const std::string_view text = AsText(head);
   for (const Magic& magic : kMagics) {
-    if (text.size() >= magic.offset && text.substr(magic.offset).starts_with(magic.bytes)) return &magic;
+    if (text.size() >= magic.offset && text.substr(magic.offset).starts_with(magic.bytes))
+      return &magic;
   }
   return nullptr;
 }
@@ -99,7 +102,8 @@ std::string_view WithoutLeadingSpace(std::string_view text) {
 
 bool LooksLikeHtml(std::string_view text) {
   const std::string lower = LowerCase(WithoutLeadingSpace(text).substr(0, 64));
-  return lower.starts_with("<!doctype html") || lower.starts_with("<html") || lower.starts_with("<head");
+  return lower.starts_with("<!doctype html") || lower.starts_with("<html") ||
+         lower.starts_with("<head");
 }
 
 // A safetensors file begins with the length of its JSON header.
@@ -109,7 +113,9 @@ bool LooksLikeSafetensors(ByteView head) { return head.size() >= 9 && head[8] ==
 bool LooksLikeTiktoken(std::string_view text) {
   const size_t space = text.find(' ');
   const size_t end = text.find('\n');
-  if (space == 0 || space == std::string_view::npos || end == std::string_view::npos || end <= space + 1) return false;
+  if (space == 0 || space == std::string_view::npos || end == std::string_view::npos ||
+      end <= space + 1)
+    return false;
   const auto is_base64 = [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '+' || c == '/' || c == '=';
   };
@@ -156,18 +162,26 @@ FileKind KindOfExtension(std::string_view path, bool is_empty) {
 std::string_view HintFor(FileKind kind) {
   switch (kind) {
     case FileKind::kGitLfsPointer:
-      return "the real file was not downloaded: run `git lfs pull` in its folder, or fetch it from the site";
+      return "the real file was not downloaded: run `git lfs pull` in its folder, or fetch it from "
+             "the site";
     case FileKind::kHtml:
-      return "a web page was saved in place of the file, often a login or error page: fetch it again";
+      return "a web page was saved in place of the file, often a login or error page: fetch it "
+             "again";
     case FileKind::kOldGgml:
       return "convert the original checkpoint again; quern reads GGUF";
-    case FileKind::kTorchZip: case FileKind::kSafetensors: case FileKind::kDirectory:
+    case FileKind::kTorchZip:
+    case FileKind::kSafetensors:
+    case FileKind::kDirectory:
       return "a checkpoint is turned into a model with `quern convert`";
-    case FileKind::kTorchLegacy: case FileKind::kTar:
+    case FileKind::kTorchLegacy:
+    case FileKind::kTar:
       return "load it with PyTorch and save it again with torch.save";
-    case FileKind::kSentencePiece: case FileKind::kTiktoken:
+    case FileKind::kSentencePiece:
+    case FileKind::kTiktoken:
       return "this is a vocabulary only; give the model or the folder that holds both";
-    default: return "give a GGUF file, a .pth or .safetensors file, a tokenizer.model, or a checkpoint folder";
+    default:
+      return "give a GGUF file, a .pth or .safetensors file, a tokenizer.model, or a checkpoint "
+             "folder";
   }
 }
 
@@ -202,10 +216,13 @@ Error WrongKind(FileKind kind, ByteView head, std::string_view path, std::string
   switch (kind) {
     case FileKind::kGitLfsPointer:
       return Compose(DataError("input.lfs-pointer", "file is only a Git LFS pointer"));
-    case FileKind::kHtml: return Compose(DataError("input.html", "file is an HTML page"));
-    case FileKind::kOldGgml: case FileKind::kForeign: {
+    case FileKind::kHtml:
+      return Compose(DataError("input.html", "file is an HTML page"));
+    case FileKind::kOldGgml:
+    case FileKind::kForeign: {
       const Magic* magic = FindMagic(head);
-      return Compose(UnsupportedError("input.unknown-format", "file is of a kind that quern does not read"))
+      return Compose(UnsupportedError("input.unknown-format",
+                                      "file is of a kind that quern does not read"))
           .Found(magic == nullptr ? DescriptionOf(kind) : magic->name);
     }
     case FileKind::kUnknown: {
@@ -214,7 +231,8 @@ Error WrongKind(FileKind kind, ByteView head, std::string_view path, std::string
           .Found("first bytes " + Quoted(AsText(head.first(std::min<size_t>(head.size(), 8)))));
     }
     default:
-      return Compose(UnsupportedError("input.kind", "input is of another kind")).Found(DescriptionOf(kind));
+      return Compose(UnsupportedError("input.kind", "input is of another kind"))
+          .Found(DescriptionOf(kind));
   }
 }
 

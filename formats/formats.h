@@ -17,18 +17,18 @@ namespace quern {
 enum class FileKind : uint8_t {
   kGguf,
   kQpack,
-  kTorchZip,       // torch.save since 1.6
-  kTorchLegacy,    // a bare pickle stream: torch.save before 1.6
-  kTar,            // torch.save before 0.1.10, or any tar
+  kTorchZip,     // torch.save since 1.6
+  kTorchLegacy,  // a bare pickle stream: torch.save before 1.6
+  kTar,          // torch.save before 0.1.10, or any tar
   kSafetensors,
   kSentencePiece,
   kTiktoken,
   kJson,
-  kImatrix,        // llama.cpp's legacy imatrix.dat
+  kImatrix,  // llama.cpp's legacy imatrix.dat
   kGitLfsPointer,
   kHtml,
-  kOldGgml,        // ggml, ggmf, ggjt, ggla
-  kForeign,        // something recognised that is nothing for quern: 7z, gzip, …
+  kOldGgml,  // ggml, ggmf, ggjt, ggla
+  kForeign,  // something recognised that is nothing for quern: 7z, gzip, …
   kDirectory,
   kUnknown,
 };
@@ -39,15 +39,15 @@ std::string_view DescriptionOf(FileKind kind);
 // Bytes that a caller of DetectKind should give, if the file has as many.
 inline constexpr size_t kDetectBytes = 4096;
 
-// Returns the kind of a file that begins with `head`. What the bytes leave open (an empty or damaged
-// file) the extension of `path` decides.
+// Returns the kind of a file that begins with `head`. What the bytes leave open (an empty or
+// damaged file) the extension of `path` decides.
 FileKind DetectKind(ByteView head, std::string_view path);
 // Returns the kind of the file or folder at `path`.
 // Throws: Error kSystem if it cannot be opened.
 FileKind DetectKind(const std::string& path);
 
-// Returns the error for a file of kind `kind` where `wanted` ("a model") was asked for, with what to
-// do about it: "input.lfs-pointer", "input.html", "input.unknown-format", "input.kind".
+// Returns the error for a file of kind `kind` where `wanted` ("a model") was asked for, with what
+// to do about it: "input.lfs-pointer", "input.html", "input.unknown-format", "input.kind".
 Error WrongKind(FileKind kind, ByteView head, std::string_view path, std::string_view wanted);
 
 // A container of whole models. Adding one is a row in the table of formats.cc.

@@ -10,7 +10,8 @@ inline constexpr uint32_t kGgufMagic = 0x46554747;  // "GGUF" on disk
 inline constexpr uint32_t kGgufVersion = 3;         // what quern writes
 inline constexpr uint64_t kGgufAlignment = 32;      // what quern writes; the default of readers
 
-// Limits of quern's reader, far above any real file, so that memory stays bounded (GGUF.md, Limits).
+// Limits of quern's reader, far above any real file, so that memory stays bounded (GGUF.md,
+// Limits).
 inline constexpr uint64_t kGgufMaxKeys = 262144;
 inline constexpr uint64_t kGgufMaxTensors = 262144;
 inline constexpr uint64_t kGgufMaxHeaderBytes = uint64_t{128} << 20;

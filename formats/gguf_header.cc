@@ -19,7 +19,8 @@ constexpr uint64_t kReadStepBytes = uint64_t{1} << 20;
 std::string Bytes(uint64_t n) { return fmt::format("{} bytes", n); }
 
 bool HasControlBytes(std::string_view text) {
-  return std::ranges::any_of(text, [](char c) { return static_cast<uint8_t>(c) < 0x20 || c == 0x7F; });
+  return std::ranges::any_of(text,
+                             [](char c) { return static_cast<uint8_t>(c) < 0x20 || c == 0x7F; });
 }
 
 class HeaderParser {
@@ -52,18 +53,21 @@ class HeaderParser {
   // What is being read; kWhole: all was read and is checked as a whole.
   enum class Place : uint8_t { kHeader, kKey, kTensor, kWhole };
 
-  // --- Errors -----------------------------------------------------------------------------------
+  // ---- Errors ----
 
   std::string Where() const {
     if (place_ == Place::kHeader) return "header";
     const std::string_view kind = place_ == Place::kKey ? "key" : "tensor";
-    return name_.empty() ? fmt::format("{} {}", kind, index_) : fmt::format("{} {}", kind, Quoted(name_));
+    return name_.empty() ? fmt::format("{} {}", kind, index_)
+                         : fmt::format("{} {}", kind, Quoted(name_));
   }
   Error Placed(Error error) const {
     error.File(Escaped(stream_.name(), 4096));
     return place_ == Place::kWhole ? error : error.Where(Where()).Offset(stream_.position());
   }
-  Error Data(std::string_view id, std::string_view what) const { return Placed(DataError(id, what)); }
+  Error Data(std::string_view id, std::string_view what) const {
+    return Placed(DataError(id, what));
+  }
   Error Unsupported(std::string_view id, std::string_view what) const {
     return Placed(UnsupportedError(id, what));
   }
@@ -71,10 +75,12 @@ class HeaderParser {
     return Unsupported("gguf.limit", what)
         .Found(std::to_string(found))
         .Expected(fmt::format("at most {}", limit))
-        .Hint("quern limits what it takes from a header; no known model comes near (GGUF.md, Limits)");
+        .Hint(
+            "quern limits what it takes from a header; no known model comes near (GGUF.md, "
+            "Limits)");
   }
 
-  // --- Fields -----------------------------------------------------------------------------------
+  // ---- Fields ----
 
   // Returns the bytes that follow, where that is known.
   std::optional<uint64_t> Remaining() const {
@@ -110,7 +116,8 @@ class HeaderParser {
   }
   uint64_t size_field_bytes() const { return header_.version == 1 ? 4 : 8; }
 
-  // Appends `n` bytes of the stream to `out`. Requires: n was checked against what remains, if known.
+  // Appends `n` bytes of the stream to `out`. Requires: n was checked against what remains, if
+  // known.
   template <typename Container>
   void Append(Container& out, uint64_t n, std::string_view what) {
     if (n > kGgufMaxHeaderBytes - std::min(stream_.position(), kGgufMaxHeaderBytes)) {
@@ -139,7 +146,7 @@ class HeaderParser {
     return text;
   }
 
-  // --- Sections ---------------------------------------------------------------------------------
+  // ---- Sections ----
 
   void ReadMagicAndVersion() {
     uint8_t magic[4];
@@ -210,7 +217,9 @@ class HeaderParser {
     const uint32_t type = Read<uint32_t>("the value type");
     // Version 1 had no 64-bit types, but nothing else can be meant by these numbers.
     if (type > static_cast<uint32_t>(MetadataType::kFloat64)) {
-      throw Data("gguf.value-type", "unknown value type").Found(std::to_string(type)).Expected("0 to 12");
+      throw Data("gguf.value-type", "unknown value type")
+          .Found(std::to_string(type))
+          .Expected("0 to 12");
     }
     return static_cast<MetadataType>(type);
   }
@@ -230,13 +239,21 @@ class HeaderParser {
         CheckBool(value);
         return value;
       }
-      case MetadataType::kUint8: return Read<uint8_t>("the value");
-      case MetadataType::kInt8: return static_cast<uint64_t>(Read<int8_t>("the value"));
-      case MetadataType::kUint16: return Read<uint16_t>("the value");
-      case MetadataType::kInt16: return static_cast<uint64_t>(Read<int16_t>("the value"));
-      case MetadataType::kUint32: case MetadataType::kFloat32: return Read<uint32_t>("the value");
-      case MetadataType::kInt32: return static_cast<uint64_t>(Read<int32_t>("the value"));
-      default: return Read<uint64_t>("the value");
+      case MetadataType::kUint8:
+        return Read<uint8_t>("the value");
+      case MetadataType::kInt8:
+        return static_cast<uint64_t>(Read<int8_t>("the value"));
+      case MetadataType::kUint16:
+        return Read<uint16_t>("the value");
+      case MetadataType::kInt16:
+        return static_cast<uint64_t>(Read<int16_t>("the value"));
+      case MetadataType::kUint32:
+      case MetadataType::kFloat32:
+        return Read<uint32_t>("the value");
+      case MetadataType::kInt32:
+        return static_cast<uint64_t>(Read<int32_t>("the value"));
+      default:
+        return Read<uint64_t>("the value");
     }
   }
 
@@ -269,7 +286,8 @@ class HeaderParser {
       return array;
     }
     if (Remaining()) array.strings.reserve(std::min(count, kGgufMaxHeaderBytes / elem_bytes), 0);
-    for (uint64_t i = 0; i < count; ++i) array.strings.push_back(ReadString("a string of the array"));
+    for (uint64_t i = 0; i < count; ++i)
+      array.strings.push_back(ReadString("a string of the array"));
     return array;
   }
 
@@ -287,13 +305,15 @@ class HeaderParser {
     if (name_.find('\0') != std::string::npos) {
       throw Data("gguf.tensor-name", "tensor's name holds a NUL byte");
     }
-    if (HasControlBytes(name_)) throw Data("gguf.tensor-name", "tensor's name holds control characters");
+    if (HasControlBytes(name_))
+      throw Data("gguf.tensor-name", "tensor's name holds control characters");
     if (!IsUtf8(name_)) throw Data("gguf.tensor-name", "tensor's name is not UTF-8");
     info.shape = ReadShape();
     const uint32_t type = Read<uint32_t>("the tensor's type");
     const auto dtype = DTypeFromGgufId(type);
     if (!dtype) {
-      throw Unsupported("gguf.tensor-type", "unknown or retired tensor type").Found(std::to_string(type));
+      throw Unsupported("gguf.tensor-type", "unknown or retired tensor type")
+          .Found(std::to_string(type));
     }
     info.dtype = *dtype;
     const uint64_t size_bytes = CheckedSize(info);
@@ -341,7 +361,7 @@ class HeaderParser {
     return *size;
   }
 
-  // --- Checks over the whole header -----------------------------------------------------------------
+  // ---- Checks over the whole header ----
 
   void CheckNames() {
     const auto& metadata = header_.metadata;
@@ -349,7 +369,8 @@ class HeaderParser {
     const auto key = [&](size_t i) -> std::string_view { return metadata[i].key; };
     const auto name = [&](size_t i) -> std::string_view { return tensors[i].name; };
     if (const auto i = FirstDuplicate(metadata.size(), key)) {
-      throw Data("gguf.duplicate-key", "key appears twice").Where("key " + Quoted(metadata[*i].key));
+      throw Data("gguf.duplicate-key", "key appears twice")
+          .Where("key " + Quoted(metadata[*i].key));
     }
     if (const auto i = FirstDuplicate(tensors.size(), name)) {
       throw Data("gguf.duplicate-tensor", "tensor appears twice")
@@ -422,7 +443,7 @@ class HeaderParser {
   ByteStream& stream_;
   GgufHeader header_;
   uint64_t n_tensors_ = 0, n_keys_ = 0;
-  uint64_t claimed_bytes_ = 0;   // the least that the counts ask for
+  uint64_t claimed_bytes_ = 0;            // the least that the counts ask for
   std::vector<uint64_t> sizes_;           // bytes of each tensor, without padding
   std::vector<uint64_t> info_positions_;  // where each tensor info begins
   Place place_ = Place::kHeader;

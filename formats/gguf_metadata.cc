@@ -13,7 +13,7 @@
 namespace quern {
 namespace {
 
-// --- Tensor names ---------------------------------------------------------------------------------
+// ---- Tensor names ----
 
 struct NameRow {
   TensorRole role;
@@ -63,7 +63,7 @@ std::optional<uint32_t> ParseLayer(std::string_view text) {
   return static_cast<uint32_t>(value);
 }
 
-// --- Writing keys ---------------------------------------------------------------------------------
+// ---- Writing keys ----
 
 using Value = std::optional<MetadataValue>;
 
@@ -93,7 +93,8 @@ Value StringArray(const StringList& items) {
 bool IsQuantized(const TensorInfo& tensor) { return LayoutOf(tensor.dtype).block_elems > 1; }
 
 bool HasVocabulary(const Tokenizer& tokenizer) {
-  return tokenizer.kind == Tokenizer::Kind::kSentencePiece || tokenizer.kind == Tokenizer::Kind::kBytePair;
+  return tokenizer.kind == Tokenizer::Kind::kSentencePiece ||
+         tokenizer.kind == Tokenizer::Kind::kBytePair;
 }
 
 // Returns true where head_dim is not what a reader derives from the width and the number of heads.
@@ -103,10 +104,14 @@ bool HeadDimIsApart(const ModelSpec& spec) {
 
 std::string TokenizerModelName(const Tokenizer& tokenizer) {
   switch (tokenizer.kind) {
-    case Tokenizer::Kind::kSentencePiece: return "llama";
-    case Tokenizer::Kind::kBytePair: return "gpt2";
-    case Tokenizer::Kind::kOther: return tokenizer.model_name;
-    case Tokenizer::Kind::kNone: break;
+    case Tokenizer::Kind::kSentencePiece:
+      return "llama";
+    case Tokenizer::Kind::kBytePair:
+      return "gpt2";
+    case Tokenizer::Kind::kOther:
+      return tokenizer.model_name;
+    case Tokenizer::Kind::kNone:
+      break;
   }
   return "";
 }
@@ -122,8 +127,16 @@ struct KeyRow {
   std::string_view key;
   Value (*get)(const Manifest& manifest);
 };
-#define QUERN_SPEC(expression) [](const Manifest& m) -> Value { const ModelSpec& s = *m.spec; return expression; }
-#define QUERN_VOCAB(expression) [](const Manifest& m) -> Value { const Tokenizer& t = m.tokenizer; return expression; }
+#define QUERN_SPEC(expression)     \
+  [](const Manifest& m) -> Value { \
+    const ModelSpec& s = *m.spec;  \
+    return expression;             \
+  }
+#define QUERN_VOCAB(expression)       \
+  [](const Manifest& m) -> Value {    \
+    const Tokenizer& t = m.tokenizer; \
+    return expression;                \
+  }
 constexpr KeyRow kKeys[] = {
     {Part::kGeneral, "general.architecture",
      [](const Manifest& m) { return m.spec ? Value(MetadataValue::Text(m.spec->arch)) : Value(); }},
@@ -133,7 +146,8 @@ constexpr KeyRow kKeys[] = {
      [](const Manifest& m) {
        return std::ranges::any_of(m.tensors, IsQuantized) ? U32(kGgufQuantizationVersion) : Value();
      }},
-    {Part::kGeneral, "quern.version", [](const Manifest& m) { return TextUnlessEmpty(m.provenance.quern_version); }},
+    {Part::kGeneral, "quern.version",
+     [](const Manifest& m) { return TextUnlessEmpty(m.provenance.quern_version); }},
     {Part::kGeneral, "quern.source_format",
      [](const Manifest& m) { return TextUnlessEmpty(m.provenance.source_format); }},
     {Part::kGeneral, "quern.context_length_source",
@@ -147,8 +161,10 @@ constexpr KeyRow kKeys[] = {
     {Part::kArch, "attention.head_count", QUERN_SPEC(U32(s.n_heads))},
     {Part::kArch, "attention.head_count_kv", QUERN_SPEC(U32(s.n_kv_heads))},
     {Part::kArch, "attention.layer_norm_rms_epsilon", QUERN_SPEC(MetadataValue::F32(s.norm_eps))},
-    {Part::kArch, "attention.key_length", QUERN_SPEC(HeadDimIsApart(s) ? U32(s.head_dim) : Value())},
-    {Part::kArch, "attention.value_length", QUERN_SPEC(HeadDimIsApart(s) ? U32(s.head_dim) : Value())},
+    {Part::kArch, "attention.key_length",
+     QUERN_SPEC(HeadDimIsApart(s) ? U32(s.head_dim) : Value())},
+    {Part::kArch, "attention.value_length",
+     QUERN_SPEC(HeadDimIsApart(s) ? U32(s.head_dim) : Value())},
     {Part::kArch, "rope.dimension_count", QUERN_SPEC(U32(s.head_dim))},
     {Part::kArch, "rope.freq_base", QUERN_SPEC(MetadataValue::F32(s.rope_theta))},
     {Part::kArch, "rope.scaling.type",
@@ -158,8 +174,10 @@ constexpr KeyRow kKeys[] = {
     {Part::kGeneral, "tokenizer.ggml.model", QUERN_VOCAB(TextUnlessEmpty(TokenizerModelName(t)))},
     {Part::kVocabulary, "tokenizer.ggml.pre", QUERN_VOCAB(TextUnlessEmpty(t.pre))},
     {Part::kVocabulary, "tokenizer.ggml.tokens", QUERN_VOCAB(StringArray(t.tokens))},
-    {Part::kVocabulary, "tokenizer.ggml.scores", QUERN_VOCAB(ScalarArray(MetadataType::kFloat32, t.scores))},
-    {Part::kVocabulary, "tokenizer.ggml.token_type", QUERN_VOCAB(ScalarArray(MetadataType::kInt32, t.types))},
+    {Part::kVocabulary, "tokenizer.ggml.scores",
+     QUERN_VOCAB(ScalarArray(MetadataType::kFloat32, t.scores))},
+    {Part::kVocabulary, "tokenizer.ggml.token_type",
+     QUERN_VOCAB(ScalarArray(MetadataType::kInt32, t.types))},
     {Part::kVocabulary, "tokenizer.ggml.merges",
      QUERN_VOCAB(t.merges.empty() ? Value() : StringArray(t.merges))},
     {Part::kVocabulary, "tokenizer.ggml.bos_token_id", QUERN_VOCAB(U32(t.bos_id))},
@@ -179,7 +197,7 @@ constexpr KeyRow kKeys[] = {
 #undef QUERN_SPEC
 #undef QUERN_VOCAB
 
-// --- Reading keys ---------------------------------------------------------------------------------
+// ---- Reading keys ----
 
 // Finds keys among those read, converts their values, and remembers which of them were interpreted.
 class KeyReader {
@@ -271,13 +289,14 @@ std::optional<std::string> KeyReader::Text(std::string_view key) {
 MetadataArray* KeyReader::Array(std::string_view key, MetadataType elem_type) {
   MetadataValue* value = Find(key);
   if (value == nullptr) return nullptr;
-  if (value->type != MetadataType::kArray || std::get<MetadataArray>(value->data).elem_type != elem_type) {
+  if (value->type != MetadataType::kArray ||
+      std::get<MetadataArray>(value->data).elem_type != elem_type) {
     throw BadType(key, fmt::format("ARRAY of {}", NameOf(elem_type)));
   }
   return &std::get<MetadataArray>(value->data);
 }
 
-// --- The model ------------------------------------------------------------------------------------
+// ---- The model ----
 
 // Layers of real models number in the low hundreds; readers allocate per layer.
 constexpr uint64_t kMaxLayers = 65536;
@@ -288,7 +307,8 @@ constexpr uint64_t kMaxTokenId = std::numeric_limits<int32_t>::max();
 // once; absence and features that quern does not compute are remembered in why_not().
 class SpecReader {
  public:
-  SpecReader(KeyReader& keys, std::string_view file, const std::string& arch) : keys_(keys), file_(file) {
+  SpecReader(KeyReader& keys, std::string_view file, const std::string& arch)
+      : keys_(keys), file_(file) {
     prefix_ = arch + ".";
     spec_.arch = arch;
   }
@@ -303,7 +323,8 @@ class SpecReader {
     if (!why_not_) why_not_ = std::move(error.File(Escaped(file_, 4096)));
   }
   void Missing(std::string_view suffix) {
-    Unknown(DataError("model.missing-key", "header lacks a key that the model needs").Where("key " + Quoted(Key(suffix))));
+    Unknown(DataError("model.missing-key", "header lacks a key that the model needs")
+                .Where("key " + Quoted(Key(suffix))));
   }
   void Feature(std::string_view suffix, std::string_view what) {
     Unknown(UnsupportedError("model.feature", what).Where("key " + Quoted(Key(suffix))));
@@ -363,7 +384,8 @@ void SpecReader::ReadHeads() {
   spec_.n_heads = Required("attention.head_count", n_heads);
   spec_.n_kv_heads = n_kv_heads.value_or(spec_.n_heads);
   if (n_heads && n_kv_heads && *n_heads % *n_kv_heads != 0) {
-    throw keys_.BadValue("value does not divide the number of heads", Key("attention.head_count_kv"))
+    throw keys_
+        .BadValue("value does not divide the number of heads", Key("attention.head_count_kv"))
         .Expected(fmt::format("a divisor of {}", *n_heads));
   }
   if (key_length) {
@@ -397,18 +419,21 @@ void SpecReader::ReadRope() {
   // A file without the key means 10000, as Llama 1 and 2 do.
   spec_.rope_theta = keys_.Float(Key("rope.freq_base")).value_or(10000.0F);
   if (!(spec_.rope_theta > 0)) {
-    throw keys_.BadValue("value is impossible", Key("rope.freq_base")).Expected("a positive number");
+    throw keys_.BadValue("value is impossible", Key("rope.freq_base"))
+        .Expected("a positive number");
   }
   const auto type = keys_.Text(Key("rope.scaling.type"));
   const bool is_new = keys_.Find(Key("rope.scaling.factor")) != nullptr;
   const std::string factor_key = Key(is_new ? "rope.scaling.factor" : "rope.scale_linear");
   const auto factor = keys_.Float(factor_key);
-  if (factor && *factor < 0) throw keys_.BadValue("value is impossible", factor_key).Expected("a positive number");
+  if (factor && *factor < 0)
+    throw keys_.BadValue("value is impossible", factor_key).Expected("a positive number");
   if (type && *type != "none" && *type != "linear") {
     Feature("rope.scaling.type", fmt::format("position scaling {}", Quoted(*type)));
   }
   // Factor 0 stands for no scaling in files of early converters.
-  if (type.value_or("linear") == "linear" && factor && *factor != 0) spec_.rope_linear_factor = factor;
+  if (type.value_or("linear") == "linear" && factor && *factor != 0)
+    spec_.rope_linear_factor = factor;
 }
 
 void SpecReader::ReadVocabSize(const std::vector<TensorInfo>& tensors, uint64_t n_tokens) {
@@ -429,7 +454,8 @@ void SpecReader::ReadVocabSize(const std::vector<TensorInfo>& tensors, uint64_t 
   spec_.vocab_size = static_cast<uint32_t>(vocab_size);
 }
 
-std::optional<ModelSpec> SpecReader::Read(const std::vector<TensorInfo>& tensors, uint64_t n_tokens) {
+std::optional<ModelSpec> SpecReader::Read(const std::vector<TensorInfo>& tensors,
+                                          uint64_t n_tokens) {
   spec_.n_layers = Required("block_count", Count("block_count", kMaxLayers));
   spec_.d_model = Required("embedding_length", Count("embedding_length"));
   spec_.d_ff = Required("feed_forward_length", Count("feed_forward_length"));
@@ -438,12 +464,14 @@ std::optional<ModelSpec> SpecReader::Read(const std::vector<TensorInfo>& tensors
   if (!norm_eps) Missing("attention.layer_norm_rms_epsilon");
   spec_.norm_eps = norm_eps.value_or(0);
   if (spec_.norm_eps < 0) {
-    throw keys_.BadValue("value is impossible", Key("attention.layer_norm_rms_epsilon")).Expected("at least 0");
+    throw keys_.BadValue("value is impossible", Key("attention.layer_norm_rms_epsilon"))
+        .Expected("at least 0");
   }
   ReadHeads();
   ReadRope();
   ReadVocabSize(tensors, n_tokens);
-  if (keys_.Uint(Key("expert_count")).value_or(0) > 0) Feature("expert_count", "mixture of experts");
+  if (keys_.Uint(Key("expert_count")).value_or(0) > 0)
+    Feature("expert_count", "mixture of experts");
   spec_.tied_embeddings = std::ranges::none_of(
       tensors, [](const TensorInfo& tensor) { return tensor.role == TensorRole::kOutput; });
   if (why_not_) return std::nullopt;
@@ -456,15 +484,20 @@ struct SpecOrReason {
   std::optional<Error> why_not;
 };
 
-SpecOrReason ReadSpec(KeyReader& keys, std::string_view file, const std::vector<TensorInfo>& tensors,
-                      uint64_t n_tokens) {
+SpecOrReason ReadSpec(KeyReader& keys, std::string_view file,
+                      const std::vector<TensorInfo>& tensors, uint64_t n_tokens) {
   const auto arch = keys.Text("general.architecture");
   if (!arch) {
-    return {{}, keys.Bad("model.missing-key", "header lacks a key that the model needs", "general.architecture")};
+    return {{},
+            keys.Bad("model.missing-key", "header lacks a key that the model needs",
+                     "general.architecture")};
   }
   if (*arch != "llama") {
     Error error = UnsupportedError("model.architecture", "architecture is unknown to quern");
-    error.File(Escaped(file, 4096)).Where("key 'general.architecture'").Found(Quoted(*arch)).Expected("'llama'");
+    error.File(Escaped(file, 4096))
+        .Where("key 'general.architecture'")
+        .Found(Quoted(*arch))
+        .Expected("'llama'");
     return {{}, error};
   }
   SpecReader reader(keys, file, *arch);
@@ -472,7 +505,7 @@ SpecOrReason ReadSpec(KeyReader& keys, std::string_view file, const std::vector<
   return {std::move(spec), reader.why_not()};
 }
 
-// --- The vocabulary -------------------------------------------------------------------------------
+// ---- The vocabulary ----
 
 class TokenizerReader {
  public:
@@ -483,7 +516,8 @@ class TokenizerReader {
     if (!model || model->empty()) return {};
     Tokenizer& t = tokenizer_;
     MetadataArray* tokens = nullptr;
-    if (*model == "llama" || *model == "gpt2") tokens = keys_.Array("tokenizer.ggml.tokens", MetadataType::kString);
+    if (*model == "llama" || *model == "gpt2")
+      tokens = keys_.Array("tokenizer.ggml.tokens", MetadataType::kString);
     if (tokens == nullptr) {
       t.kind = Tokenizer::Kind::kOther;
       t.model_name = *model;
@@ -525,7 +559,8 @@ class TokenizerReader {
     for (size_t i = 0; i < tokenizer_.scores.size(); ++i) {
       const float score = LoadLE<float>(&array->scalars[4 * i]);
       if (!std::isfinite(score)) {
-        throw keys_.Bad("tokenizer.score", "score is not finite", kKey).Found(fmt::format("{} at token {}", score, i));
+        throw keys_.Bad("tokenizer.score", "score is not finite", kKey)
+            .Found(fmt::format("{} at token {}", score, i));
       }
       tokenizer_.scores[i] = score;
     }
@@ -556,13 +591,16 @@ class TokenizerReader {
     ReadId("tokenizer.ggml.padding_token_id", t.pad_id);
     ReadId("tokenizer.ggml.eot_token_id", t.eot_id);
     ReadId("tokenizer.ggml.eom_token_id", t.eom_id);
-    ReadIdWithAlias("tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id", t.fim_prefix_id);
-    ReadIdWithAlias("tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id", t.fim_suffix_id);
-    ReadIdWithAlias("tokenizer.ggml.fim_mid_token_id", "tokenizer.ggml.middle_token_id", t.fim_middle_id);
+    ReadIdWithAlias("tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id",
+                    t.fim_prefix_id);
+    ReadIdWithAlias("tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id",
+                    t.fim_suffix_id);
+    ReadIdWithAlias("tokenizer.ggml.fim_mid_token_id", "tokenizer.ggml.middle_token_id",
+                    t.fim_middle_id);
   }
 
-  // Ids that name no token mean "none" in files of real converters (4294967295 for -1): the key stays
-  // in the metadata, uninterpreted.
+  // Ids that name no token mean "none" in files of real converters (4294967295 for -1): the key
+  // stays in the metadata, uninterpreted.
   void ReadId(std::string_view key, std::optional<uint32_t>& id) {
     const auto number = keys_.Uint(key);
     if (!number) return;
@@ -588,12 +626,15 @@ class TokenizerReader {
   std::vector<std::string_view> ignored_ids_;
 };
 
-// --- The rest -------------------------------------------------------------------------------------
+// ---- The rest ----
 
-void CheckQuantizationVersion(KeyReader& keys, const std::vector<TensorInfo>& tensors, std::string_view file) {
+void CheckQuantizationVersion(KeyReader& keys, const std::vector<TensorInfo>& tensors,
+                              std::string_view file) {
   constexpr std::string_view kKey = "general.quantization_version";
   const auto version = keys.Uint(kKey);
-  if (!version || *version == kGgufQuantizationVersion || std::ranges::none_of(tensors, IsQuantized)) return;
+  if (!version || *version == kGgufQuantizationVersion ||
+      std::ranges::none_of(tensors, IsQuantized))
+    return;
   throw UnsupportedError("gguf.quantization-version", "tensors are quantized in an unknown way")
       .File(Escaped(file, 4096))
       .Where("key " + Quoted(kKey))
@@ -680,7 +721,8 @@ std::vector<MetadataEntry> MetadataFromManifest(const Manifest& manifest) {
     const std::string prefix = row.part == Part::kArch ? manifest.spec->arch + "." : "";
     metadata.push_back({prefix + std::string(row.key), std::move(*value)});
   }
-  QUERN_CHECK(!FirstDuplicate(metadata.size(), [&](size_t i) -> std::string_view { return metadata[i].key; }));
+  QUERN_CHECK(!FirstDuplicate(metadata.size(),
+                              [&](size_t i) -> std::string_view { return metadata[i].key; }));
   return metadata;
 }
 

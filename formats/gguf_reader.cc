@@ -29,7 +29,8 @@ class GgufStream final : public TensorSource {
 
   std::optional<TensorBand> Next(MutableByteView out) override {
     const auto& tensors = manifest_.tensors;
-    while (tensor_ < tensors.size() && (row_ == tensors[tensor_].rows() || tensors[tensor_].cols() == 0)) {
+    while (tensor_ < tensors.size() &&
+           (row_ == tensors[tensor_].rows() || tensors[tensor_].cols() == 0)) {
       ++tensor_;
       row_ = 0;
     }

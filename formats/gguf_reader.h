@@ -35,8 +35,8 @@ struct GgufHeader {
 
 // Reads exactly the header's bytes (up to header_bytes) from a stream that stands at its beginning.
 // Many small reads: give a BufferedStream where the stream is a descriptor.
-// Throws: Error kData or kUnsupported with ids "gguf.*" (the list is in GGUF.md, "What a reader must
-// reject"); where stream.size_bytes() is known, also "gguf.tensor-past-eof".
+// Throws: Error kData or kUnsupported with ids "gguf.*" (the list is in GGUF.md, "What a reader
+// must reject"); where stream.size_bytes() is known, also "gguf.tensor-past-eof".
 GgufHeader ReadGgufHeader(ByteStream& stream);
 
 // An opened GGUF file. Every extent was validated before any access.

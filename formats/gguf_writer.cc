@@ -131,7 +131,9 @@ class GgufWriter final : public TensorSink {
 
 }  // namespace
 
-std::vector<uint8_t> EncodeGgufHeader(const Manifest& manifest) { return HeaderEncoder().Encode(manifest); }
+std::vector<uint8_t> EncodeGgufHeader(const Manifest& manifest) {
+  return HeaderEncoder().Encode(manifest);
+}
 
 uint64_t GgufFileBytes(const Manifest& manifest) {
   uint64_t n_bytes = EncodeGgufHeader(manifest).size();

@@ -13,7 +13,8 @@ constexpr std::string_view kWanted = "a model file (GGUF)";
 // A stream whose first bytes were looked at: it owns what BufferedStream only refers to.
 class PeekedStream final : public ByteStream {
  public:
-  explicit PeekedStream(std::unique_ptr<ByteStream> inner) : inner_(std::move(inner)), buffered_(*inner_) {}
+  explicit PeekedStream(std::unique_ptr<ByteStream> inner)
+      : inner_(std::move(inner)), buffered_(*inner_) {}
   const std::string& name() const override { return inner_->name(); }
   std::optional<uint64_t> size_bytes() const override { return inner_->size_bytes(); }
   size_t Read(MutableByteView out) override {
@@ -37,7 +38,8 @@ const Container& RequireContainer(FileKind kind, ByteView head, const std::strin
 }  // namespace
 
 std::unique_ptr<TensorStore> OpenModelFile(const std::string& path) {
-  if (DetectKind(path) == FileKind::kDirectory) throw WrongKind(FileKind::kDirectory, {}, path, kWanted);
+  if (DetectKind(path) == FileKind::kDirectory)
+    throw WrongKind(FileKind::kDirectory, {}, path, kWanted);
   auto file = std::make_shared<const InputFile>(path);
   const auto head = file->ReadVector(0, std::min<uint64_t>(kDetectBytes, file->size_bytes()));
   return RequireContainer(DetectKind(head, path), head, path).open(std::move(file));

@@ -71,7 +71,8 @@ class WireReader {
     uint64_t value = 0;
     if (in_.ReadVarint64(&value)) return value;
     // Ten bytes that never end are no matter of truncation.
-    if (remaining >= 10) throw Data("protobuf.varint", fmt::format("number in {} is too long", what));
+    if (remaining >= 10)
+      throw Data("protobuf.varint", fmt::format("number in {} is too long", what));
     throw Truncated(what, remaining, remaining + 1);
   }
   float Float(std::string_view what) {
@@ -134,10 +135,18 @@ void WireReader::Skip(const Field& field) {
   std::vector<uint32_t> open_groups;
   for (Field current = field;;) {
     switch (current.wire_type) {
-      case kVarint: Varint("an unknown field"); break;
-      case kFixed64: Take(8, "an unknown field"); break;
-      case kBytes: Bytes("an unknown field"); break;
-      case kFixed32: Take(4, "an unknown field"); break;
+      case kVarint:
+        Varint("an unknown field");
+        break;
+      case kFixed64:
+        Take(8, "an unknown field");
+        break;
+      case kBytes:
+        Bytes("an unknown field");
+        break;
+      case kFixed32:
+        Take(4, "an unknown field");
+        break;
       case kGroup:
         if (open_groups.size() == kMaxDepth) {
           throw Data("protobuf.depth", fmt::format("groups nest beyond depth {}", kMaxDepth));
@@ -146,7 +155,8 @@ void WireReader::Skip(const Field& field) {
         break;
       default:
         if (open_groups.empty() || open_groups.back() != current.number) {
-          throw Data("protobuf.tag", "end of a group that is not open").Found(fmt::format("field {}", current.number));
+          throw Data("protobuf.tag", "end of a group that is not open")
+              .Found(fmt::format("field {}", current.number));
         }
         open_groups.pop_back();
     }
@@ -157,28 +167,33 @@ void WireReader::Skip(const Field& field) {
   }
 }
 
-// Checks a normalizer's table: a double array (Darts) in front of NUL-terminated strings. quern never
-// walks it, but other tools do, and crash on a bad one.
-// Source: darts-clone (the layout of a unit); sentencepiece's normalizer.cc.
+// Checks a normalizer's table: a double array (Darts) in front of NUL-terminated strings. quern
+// never walks it, but other tools do, and crash on a bad one. Source: darts-clone (the layout of a
+// unit); sentencepiece's normalizer.cc.
 void CheckCharsmap(const WireReader& reader, ByteView charsmap) {
   constexpr uint64_t kBlockBytes = 1024;  // Darts fills its array in blocks of 256 units.
   const auto Bad = [&](std::string_view what, std::string_view found) {
     return reader.Data("spm.charsmap", fmt::format("precompiled_charsmap {}", what)).Found(found);
   };
-  if (charsmap.size() < 4) throw Bad("is too short for its header", fmt::format("{} bytes", charsmap.size()));
+  if (charsmap.size() < 4)
+    throw Bad("is too short for its header", fmt::format("{} bytes", charsmap.size()));
   const uint64_t trie_bytes = LoadLE<uint32_t>(charsmap.data());
   if (trie_bytes == 0 || trie_bytes % kBlockBytes != 0 || trie_bytes >= charsmap.size() - 4) {
-    throw Bad("has an impossible size of its trie", fmt::format("{} bytes in {}", trie_bytes, charsmap.size()));
+    throw Bad("has an impossible size of its trie",
+              fmt::format("{} bytes in {}", trie_bytes, charsmap.size()));
   }
   const ByteView strings = charsmap.subspan(4 + trie_bytes);
-  if (strings.back() != 0) throw Bad("does not end its strings", fmt::format("byte {}", strings.back()));
+  if (strings.back() != 0)
+    throw Bad("does not end its strings", fmt::format("byte {}", strings.back()));
   const uint64_t n_units = trie_bytes / 4;
   for (uint64_t i = 0; i < n_units; ++i) {
     const uint32_t unit = LoadLE<uint32_t>(&charsmap[4 + 4 * i]);
     const bool is_leaf = unit >> 31 != 0;
     const uint32_t offset = (unit >> 10) << ((unit & 0x200) >> 6);
-    const bool is_sound = is_leaf ? i != 0 && (unit & 0x7FFFFFFF) < strings.size() : (i ^ offset) < n_units;
-    if (!is_sound) throw Bad("has a trie that leads outside", fmt::format("unit {} = {:#010x}", i, unit));
+    const bool is_sound =
+        is_leaf ? i != 0 && (unit & 0x7FFFFFFF) < strings.size() : (i ^ offset) < n_units;
+    if (!is_sound)
+      throw Bad("has a trie that leads outside", fmt::format("unit {} = {:#010x}", i, unit));
   }
 }
 
@@ -220,7 +235,9 @@ class ModelReader {
     Tokenizer& t = model_.tokenizer;
     const size_t index = t.tokens.size();
     in_.SetPiece(index, "");
-    if (index == kMaxPieces) throw in_.Data("spm.piece-count", "too many pieces").Expected(fmt::format("at most {}", kMaxPieces));
+    if (index == kMaxPieces)
+      throw in_.Data("spm.piece-count", "too many pieces")
+          .Expected(fmt::format("at most {}", kMaxPieces));
     in_.Require(field, kBytes);
     std::string_view text;
     float score = 0;
@@ -255,9 +272,12 @@ class ModelReader {
     in_.SetPiece(index, text);
     if (!IsUtf8(text)) throw in_.Data("text.utf8", "piece is not UTF-8");
     if (type < 1 || type > static_cast<uint64_t>(TokenType::kByte)) {
-      throw in_.Data("spm.piece-type", "unknown type of piece").Found(std::to_string(type)).Expected("1 to 6");
+      throw in_.Data("spm.piece-type", "unknown type of piece")
+          .Found(std::to_string(type))
+          .Expected("1 to 6");
     }
-    if (!std::isfinite(score)) throw in_.Data("spm.score", "score is not finite").Found(fmt::format("{}", score));
+    if (!std::isfinite(score))
+      throw in_.Data("spm.score", "score is not finite").Found(fmt::format("{}", score));
   }
 
   void ReadTrainerSpec(const Field& field) {
@@ -265,14 +285,29 @@ class ModelReader {
     in_.Require(field, kBytes);
     in_.Message("the trainer_spec", [&](const Field& part) {
       switch (part.number) {
-        case 3: model_.algorithm = static_cast<SentencePieceAlgorithm>(Int32(part)); break;
-        case 24: model_.treat_whitespace_as_suffix = Bool(part); break;
-        case 35: model_.byte_fallback = Bool(part); break;
-        case 40: model_.unk_id = Int32(part); break;
-        case 41: model_.bos_id = Int32(part); break;
-        case 42: model_.eos_id = Int32(part); break;
-        case 43: model_.pad_id = Int32(part); break;
-        default: in_.Skip(part);
+        case 3:
+          model_.algorithm = static_cast<SentencePieceAlgorithm>(Int32(part));
+          break;
+        case 24:
+          model_.treat_whitespace_as_suffix = Bool(part);
+          break;
+        case 35:
+          model_.byte_fallback = Bool(part);
+          break;
+        case 40:
+          model_.unk_id = Int32(part);
+          break;
+        case 41:
+          model_.bos_id = Int32(part);
+          break;
+        case 42:
+          model_.eos_id = Int32(part);
+          break;
+        case 43:
+          model_.pad_id = Int32(part);
+          break;
+        default:
+          in_.Skip(part);
       }
     });
     in_.SetWhere("model");
@@ -294,10 +329,17 @@ class ModelReader {
           model_.charsmap_bytes = charsmap.size();
           break;
         }
-        case 3: model_.add_dummy_prefix = Bool(part); break;
-        case 4: model_.remove_extra_whitespaces = Bool(part); break;
-        case 5: model_.escape_whitespaces = Bool(part); break;
-        default: in_.Skip(part);
+        case 3:
+          model_.add_dummy_prefix = Bool(part);
+          break;
+        case 4:
+          model_.remove_extra_whitespaces = Bool(part);
+          break;
+        case 5:
+          model_.escape_whitespaces = Bool(part);
+          break;
+        default:
+          in_.Skip(part);
       }
     });
     in_.SetWhere("model");
@@ -316,7 +358,8 @@ class ModelReader {
   void CheckPieces() {
     const StringList& tokens = model_.tokenizer.tokens;
     if (tokens.empty()) {
-      throw in_.Data("spm.no-pieces", "model has no pieces").Hint("the file is empty, or no SentencePiece model");
+      throw in_.Data("spm.no-pieces", "model has no pieces")
+          .Hint("the file is empty, or no SentencePiece model");
     }
     if (const auto i = FirstDuplicate(tokens.size(), [&](size_t k) { return tokens[k]; })) {
       in_.SetPiece(*i, tokens[*i]);
@@ -335,10 +378,14 @@ class ModelReader {
 
 std::string NameOfAlgorithm(SentencePieceAlgorithm algorithm) {
   switch (algorithm) {
-    case SentencePieceAlgorithm::kUnigram: return "unigram";
-    case SentencePieceAlgorithm::kBpe: return "bpe";
-    case SentencePieceAlgorithm::kWord: return "word";
-    case SentencePieceAlgorithm::kChar: return "char";
+    case SentencePieceAlgorithm::kUnigram:
+      return "unigram";
+    case SentencePieceAlgorithm::kBpe:
+      return "bpe";
+    case SentencePieceAlgorithm::kWord:
+      return "word";
+    case SentencePieceAlgorithm::kChar:
+      return "char";
   }
   return std::to_string(static_cast<int32_t>(algorithm));
 }
@@ -346,7 +393,8 @@ std::string NameOfAlgorithm(SentencePieceAlgorithm algorithm) {
 }  // namespace
 
 bool LooksLikeSentencePiece(ByteView head) {
-  // Field 1 (a piece), its length of one or two bytes, field 1 in it (the text) with a length that fits.
+  // Field 1 (a piece), its length of one or two bytes, field 1 in it (the text) with a length that
+  // fits.
   if (head.size() < 4 || head[0] != 0x0A) return false;
   size_t i = 1;
   uint32_t length = head[i++];
@@ -380,12 +428,15 @@ void RequireLlamaTokenizer(const SentencePieceModel& model, std::string_view fil
   if (model.treat_whitespace_as_suffix) {
     Refuse("spm.normalizer", "trainer_spec.treat_whitespace_as_suffix", "true", "false");
   }
-  if (!model.byte_fallback) Refuse("spm.byte-fallback", "trainer_spec.byte_fallback", "false", "true");
+  if (!model.byte_fallback)
+    Refuse("spm.byte-fallback", "trainer_spec.byte_fallback", "false", "true");
   if (model.charsmap_bytes != 0) {
     Refuse("spm.normalizer", "normalizer_spec.precompiled_charsmap",
-           fmt::format("{} bytes of {}", model.charsmap_bytes, Quoted(model.normalizer_name)), "none");
+           fmt::format("{} bytes of {}", model.charsmap_bytes, Quoted(model.normalizer_name)),
+           "none");
   }
-  if (!model.escape_whitespaces) Refuse("spm.normalizer", "normalizer_spec.escape_whitespaces", "false", "true");
+  if (!model.escape_whitespaces)
+    Refuse("spm.normalizer", "normalizer_spec.escape_whitespaces", "false", "true");
 }
 
 Tokenizer ReadSentencePieceModel(ByteView bytes, std::string_view file) {

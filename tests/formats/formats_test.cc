@@ -30,7 +30,9 @@ class ScratchFile {
 
 TEST(DetectKind, KnowsFilesByTheirFirstBytes) {
   using enum FileKind;
-  const auto Kind = [](std::string_view bytes) { return DetectKind(AsBytes(bytes), "name-that-says-nothing"); };
+  const auto Kind = [](std::string_view bytes) {
+    return DetectKind(AsBytes(bytes), "name-that-says-nothing");
+  };
   EXPECT_EQ(Kind("GGUF\3"), kGguf);
   EXPECT_EQ(Kind("PK\3\4xx"), kTorchZip);
   EXPECT_EQ(Kind("PK\5\6xx"), kTorchZip);
@@ -41,12 +43,14 @@ TEST(DetectKind, KnowsFilesByTheirFirstBytes) {
   EXPECT_EQ(Kind("IQ== 0\nIg== 1\n"), kTiktoken);
   EXPECT_EQ(Kind("{\"dim\": 64}"), kJson);
   EXPECT_EQ(Kind("  \n[1]"), kJson);
-  EXPECT_EQ(Kind(std::string_view("\1\0\0\0\x10\0\0\0blk.0.xy.weight\0\0", 26)), kUnknown);  // a NUL in the name
+  EXPECT_EQ(Kind(std::string_view("\1\0\0\0\x10\0\0\0blk.0.xy.weight\0\0", 26)),
+            kUnknown);  // a NUL in the name
   EXPECT_EQ(Kind(std::string_view("\1\0\0\0\x10\0\0\0blk.0.xyz.weight", 24)), kImatrix);
   EXPECT_EQ(Kind("version https://git-lfs.github.com/spec/v1\noid sha256:00"), kGitLfsPointer);
   EXPECT_EQ(Kind("\n<!DOCTYPE html>\n<html>"), kHtml);
   EXPECT_EQ(Kind("<html lang=en>"), kHtml);
-  for (const std::string_view old : {"lmgg", "fmgg", "tjgg", "algg"}) EXPECT_EQ(Kind(old), kOldGgml);
+  for (const std::string_view old : {"lmgg", "fmgg", "tjgg", "algg"})
+    EXPECT_EQ(Kind(old), kOldGgml);
   EXPECT_EQ(Kind("7z\xbc\xaf\x27\x1c"), kForeign);
   EXPECT_EQ(Kind("\x1f\x8b\x08"), kForeign);
   EXPECT_EQ(Kind("FUGG"), kUnknown);
@@ -70,21 +74,24 @@ TEST(DetectKind, LooksAtPaths) {
   EXPECT_EQ(DetectKind(QUERN_TEST_DATA), FileKind::kDirectory);
   EXPECT_EQ(DetectKind(QUERN_TEST_DATA "/stories260K/stories260K-f32.gguf"), FileKind::kGguf);
   EXPECT_EQ(DetectKind(QUERN_TEST_DATA "/fixture/meta-2/consolidated.00.pth"), FileKind::kTorchZip);
-  EXPECT_EQ(DetectKind(QUERN_TEST_DATA "/fixture/meta-2/tokenizer.model"), FileKind::kSentencePiece);
+  EXPECT_EQ(DetectKind(QUERN_TEST_DATA "/fixture/meta-2/tokenizer.model"),
+            FileKind::kSentencePiece);
   EXPECT_EQ(DetectKind(QUERN_TEST_DATA "/fixture/meta-2/params.json"), FileKind::kJson);
-  ExpectError([] { DetectKind(std::string("/nonexistent/file")); }, ErrorCode::kSystem, "file.open");
+  ExpectError([] { DetectKind(std::string("/nonexistent/file")); }, ErrorCode::kSystem,
+              "file.open");
 }
 
 TEST(OpenModelFile, SaysWhatAFileIsInstead) {
   using enum ErrorCode;
-  const auto Refuse = [](const std::string& name, std::string_view bytes, ErrorCode code, std::string_view id,
-                         const std::vector<std::string>& words) {
+  const auto Refuse = [](const std::string& name, std::string_view bytes, ErrorCode code,
+                         std::string_view id, const std::vector<std::string>& words) {
     const ScratchFile file(name, bytes);
     ExpectError([&] { OpenModelFile(file.path()); }, code, id, words);
     const auto error = testing::ErrorOf([&] { OpenModelFile(file.path()); });
     EXPECT_FALSE(error->hint().empty()) << name;
   };
-  Refuse("lfs.gguf", "version https://git-lfs.github.com/spec/v1\n", kData, "input.lfs-pointer", {"Git LFS"});
+  Refuse("lfs.gguf", "version https://git-lfs.github.com/spec/v1\n", kData, "input.lfs-pointer",
+         {"Git LFS"});
   Refuse("html.gguf", "<!doctype html>", kData, "input.html", {"HTML"});
   Refuse("old.bin", "tjgg\3\0\0\0", kUnsupported, "input.unknown-format", {"ggjt"});
   Refuse("x.7z", "7z\xbc\xaf\x27\x1c", kUnsupported, "input.unknown-format", {"7z"});
@@ -111,7 +118,8 @@ TEST(ReadModelStream, ReadsGgufAndRefusesTheRest) {
     ReadModelStream(std::make_unique<testing::MemoryStream>(AsBytes(text)));
   };
   ExpectError([&] { Read(""); }, ErrorCode::kData, "gguf.truncated", {"0 bytes"});
-  ExpectError([&] { Read("no model at all"); }, ErrorCode::kData, "input.unknown-format", {"no model"});
+  ExpectError([&] { Read("no model at all"); }, ErrorCode::kData, "input.unknown-format",
+              {"no model"});
   ExpectError([&] { Read("<html>"); }, ErrorCode::kData, "input.html");
 }
 
@@ -139,7 +147,8 @@ TEST(Containers, RoundTrip) {
     EXPECT_EQ(store->manifest(), model.manifest());
     StoreWalk again(*store);
     EXPECT_EQ(Write(again), written);
-    EXPECT_EQ(Write(*container.read_stream(std::make_unique<testing::MemoryStream>(written))), written);
+    EXPECT_EQ(Write(*container.read_stream(std::make_unique<testing::MemoryStream>(written))),
+              written);
     for (size_t i = 0; i < store->manifest().tensors.size(); ++i) {
       EXPECT_EQ(testing::TensorBytes(*store, i), testing::TensorBytes(model, i));
     }

@@ -1,9 +1,9 @@
-// The published list of malformed files (make_bad_inputs.py), where it is at hand: class, id and words
-// of every GGUF and SentencePiece case. Our own list, which goes further, is in gguf_reader_test.cc
-// and sentencepiece_model_test.cc.
+// The published list of malformed files (make_bad_inputs.py), where it is at hand: class, id and
+// words of every GGUF and SentencePiece case. Our own list, which goes further, is in
+// gguf_reader_test.cc and sentencepiece_model_test.cc.
 //
-// Where quern differs from the list on purpose: version 1 is read (real files of it exist); the list's
-// version 1 case has the layout of version 3 and is refused as the list asks.
+// Where quern differs from the list on purpose: version 1 is read (real files of it exist); the
+// list's version 1 case has the layout of version 3 and is refused as the list asks.
 #include <filesystem>
 
 #include "formats/formats.h"
@@ -31,14 +31,19 @@ std::optional<Error> TryFile(const std::string& path) {
 
 std::string ClassOf(const std::optional<Error>& error) {
   if (!error) return "OK";
-  return error->code() == ErrorCode::kData ? "DATA" : error->code() == ErrorCode::kUnsupported ? "UNSUP" : "?";
+  return error->code() == ErrorCode::kData          ? "DATA"
+         : error->code() == ErrorCode::kUnsupported ? "UNSUP"
+                                                    : "?";
 }
 
 TEST(GgufBadInputs, EveryCaseGetsItsClassIdAndWords) {
-  const fs::path script = fs::path(testing::AssetsFolder()).parent_path() / "bad-inputs/make_bad_inputs.py";
+  const fs::path script =
+      fs::path(testing::AssetsFolder()).parent_path() / "bad-inputs/make_bad_inputs.py";
   if (!fs::exists(script)) GTEST_SKIP() << "no " << script;
-  const fs::path folder = fs::path(::testing::TempDir()) / ("quern-gguf-bad-inputs-" + std::to_string(getpid()));
-  const std::string command = "python3 '" + script.string() + "' '" + folder.string() + "' >/dev/null 2>&1";
+  const fs::path folder =
+      fs::path(::testing::TempDir()) / ("quern-gguf-bad-inputs-" + std::to_string(getpid()));
+  const std::string command =
+      "python3 '" + script.string() + "' '" + folder.string() + "' >/dev/null 2>&1";
   if (std::system(command.c_str()) != 0) GTEST_SKIP() << "python3 cannot run " << script;
   const std::string text = ReadWholeFile((folder / "manifest.json").string(), uint64_t{1} << 24);
   int n_cases = 0;
@@ -54,14 +59,16 @@ TEST(GgufBadInputs, EveryCaseGetsItsClassIdAndWords) {
       EXPECT_FALSE(error.has_value()) << id << ": " << error->what();
       continue;
     }
-    EXPECT_EQ(ClassOf(error), entry.Find("cls")->String()) << id << ": " << (error ? error->what() : "no error");
+    EXPECT_EQ(ClassOf(error), entry.Find("cls")->String())
+        << id << ": " << (error ? error->what() : "no error");
     if (!error) continue;
     EXPECT_EQ(error->id(), code) << id << ": " << error->what();
     for (const auto& word : entry.Find("must")->items()) {
       EXPECT_NE(std::string_view(error->what()).find(word.value.String()), std::string_view::npos)
           << id << " lacks " << word.value.String() << ": " << error->what();
     }
-    if (std::getenv("QUERN_SHOW_MESSAGES") != nullptr) printf("%s\n    %s\n", id.c_str(), error->what());
+    if (std::getenv("QUERN_SHOW_MESSAGES") != nullptr)
+      printf("%s\n    %s\n", id.c_str(), error->what());
   }
   EXPECT_GE(n_cases, 40);
   fs::remove_all(folder);

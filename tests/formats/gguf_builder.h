@@ -18,7 +18,9 @@ void PutLE(Bytes& out, T value) {
   std::memcpy(bytes, &value, sizeof(T));
   out.insert(out.end(), bytes, bytes + sizeof(T));
 }
-inline void PutText(Bytes& out, std::string_view text) { out.insert(out.end(), text.begin(), text.end()); }
+inline void PutText(Bytes& out, std::string_view text) {
+  out.insert(out.end(), text.begin(), text.end());
+}
 
 struct GgufBuilder {
   uint32_t version = 3;
@@ -55,7 +57,9 @@ struct GgufBuilder {
   }
   GgufBuilder& U32(std::string_view key, uint32_t value) { return Key(key, 4, value); }
   GgufBuilder& F32(std::string_view key, float value) { return Key(key, 6, value); }
-  GgufBuilder& Bool(std::string_view key, bool value) { return Key(key, 7, static_cast<uint8_t>(value)); }
+  GgufBuilder& Bool(std::string_view key, bool value) {
+    return Key(key, 7, static_cast<uint8_t>(value));
+  }
   GgufBuilder& Text(std::string_view key, std::string_view value) {
     Bytes out = KeyAndType(key, 8);
     String(out, value);
@@ -81,7 +85,8 @@ struct GgufBuilder {
   }
 
   // Adds a tensor info as given; `ne` has the contiguous dimension first.
-  GgufBuilder& Info(std::string_view name, const std::vector<uint64_t>& ne, uint32_t type, uint64_t offset) {
+  GgufBuilder& Info(std::string_view name, const std::vector<uint64_t>& ne, uint32_t type,
+                    uint64_t offset) {
     Bytes out;
     String(out, name);
     PutLE(out, static_cast<uint32_t>(ne.size()));
@@ -92,7 +97,8 @@ struct GgufBuilder {
     return *this;
   }
   // Adds a tensor with its bytes, at the place where it belongs.
-  GgufBuilder& Tensor(std::string_view name, const std::vector<uint64_t>& ne, uint32_t type, const Bytes& bytes) {
+  GgufBuilder& Tensor(std::string_view name, const std::vector<uint64_t>& ne, uint32_t type,
+                      const Bytes& bytes) {
     Info(name, ne, type, data.size());
     data.insert(data.end(), bytes.begin(), bytes.end());
     data.resize((data.size() + alignment - 1) / alignment * alignment);
@@ -134,9 +140,13 @@ inline GgufBuilder SmallLlama(uint32_t version = 3, uint64_t alignment = 32) {
   b.alignment = alignment;
   b.Text("general.architecture", "llama").Text("general.name", "tiny");
   if (alignment != 32) b.U32("general.alignment", static_cast<uint32_t>(alignment));
-  b.Text("general.license", "mit").U32("general.file_type", 7).U32("general.quantization_version", 2);
+  b.Text("general.license", "mit")
+      .U32("general.file_type", 7)
+      .U32("general.quantization_version", 2);
   b.U32("llama.context_length", 128).U32("llama.embedding_length", 32).U32("llama.block_count", 2);
-  b.U32("llama.feed_forward_length", 64).U32("llama.attention.head_count", 4).U32("llama.attention.head_count_kv", 2);
+  b.U32("llama.feed_forward_length", 64)
+      .U32("llama.attention.head_count", 4)
+      .U32("llama.attention.head_count_kv", 2);
   b.F32("llama.attention.layer_norm_rms_epsilon", 1e-5F).U32("llama.rope.dimension_count", 8);
   b.Text("llama.tensor_data_layout", "Meta AI original pth");
   b.Text("tokenizer.ggml.model", "llama").Text("tokenizer.ggml.pre", "default");
@@ -148,7 +158,9 @@ inline GgufBuilder SmallLlama(uint32_t version = 3, uint64_t alignment = 32) {
   const auto Add = [&](const std::string& name, std::vector<uint64_t> ne, uint32_t type) {
     uint64_t n_elems = 1;
     for (const uint64_t n : ne) n_elems *= n;
-    const uint64_t n_bytes = type == 0 ? 4 * n_elems : type == 1 ? 2 * n_elems : n_elems / 32 * (type == 8 ? 34 : 18);
+    const uint64_t n_bytes = type == 0   ? 4 * n_elems
+                             : type == 1 ? 2 * n_elems
+                                         : n_elems / 32 * (type == 8 ? 34 : 18);
     b.Tensor(name, ne, type, Pattern(n_bytes, static_cast<uint32_t>(b.infos.size())));
   };
   Add("token_embd.weight", {32, 5}, 1);

@@ -29,7 +29,8 @@ Manifest Again(const Manifest& manifest) {
 GgufBuilder LlamaWithout(std::string_view key) {
   GgufBuilder b = testing::SmallLlama();
   std::erase_if(b.keys, [&](const testing::Bytes& entry) {
-    return entry.size() > 8 + key.size() && std::string_view(reinterpret_cast<const char*>(&entry[8]), key.size()) == key &&
+    return entry.size() > 8 + key.size() &&
+           std::string_view(reinterpret_cast<const char*>(&entry[8]), key.size()) == key &&
            entry[0] == key.size();
   });
   return b;
@@ -54,14 +55,16 @@ TEST(TensorNames, AreThoseOfTheSpecification) {
 TEST(TensorNames, ParseBack) {
   for (size_t i = 0; i < static_cast<size_t>(TensorRole::kOther); ++i) {
     const auto role = static_cast<TensorRole>(i);
-    const std::optional<uint32_t> layer = IsPerLayer(role) ? std::optional<uint32_t>(79) : std::nullopt;
+    const std::optional<uint32_t> layer =
+        IsPerLayer(role) ? std::optional<uint32_t>(79) : std::nullopt;
     EXPECT_EQ(ParseTensorName(TensorName(role, layer)), (TensorRoleAndLayer{role, layer}));
   }
   for (const std::string_view other :
-       {"", "weight", ".weight", "output", "output.bias", "output.weight.weight", "blk.0.output.weight", "attn_q.weight",
-        "blk.attn_q.weight", "blk..attn_q.weight", "blk.00.attn_q.weight", "blk.-1.attn_q.weight", "blk.1.attn_q.bias",
-        "blk.1.attn_qkv.weight", "blk.4294967296.attn_q.weight", "blk.99999999999.attn_q.weight", "blk.1.weight",
-        "v.blk.0.attn_q.weight", "blk.0.attn_q.weight.lora_a"}) {
+       {"", "weight", ".weight", "output", "output.bias", "output.weight.weight",
+        "blk.0.output.weight", "attn_q.weight", "blk.attn_q.weight", "blk..attn_q.weight",
+        "blk.00.attn_q.weight", "blk.-1.attn_q.weight", "blk.1.attn_q.bias",
+        "blk.1.attn_qkv.weight", "blk.4294967296.attn_q.weight", "blk.99999999999.attn_q.weight",
+        "blk.1.weight", "v.blk.0.attn_q.weight", "blk.0.attn_q.weight.lora_a"}) {
     EXPECT_EQ(ParseTensorName(other), TensorRoleAndLayer{}) << other;
   }
 }
@@ -106,16 +109,33 @@ TEST(GgufManifest, InterpretsAWholeLlama) {
 
 TEST(GgufManifest, KeysComeInCanonicalOrder) {
   std::vector<std::string> keys;
-  for (const auto& entry : MetadataFromManifest(ManifestOf(testing::SmallLlama()))) keys.push_back(entry.key);
-  EXPECT_EQ(keys, (std::vector<std::string>{
-                      "general.architecture", "general.name", "general.file_type", "general.quantization_version",
-                      "general.license", "llama.tensor_data_layout", "llama.vocab_size", "llama.context_length",
-                      "llama.embedding_length", "llama.block_count", "llama.feed_forward_length",
-                      "llama.attention.head_count", "llama.attention.head_count_kv",
-                      "llama.attention.layer_norm_rms_epsilon", "llama.rope.dimension_count", "llama.rope.freq_base",
-                      "tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.tokens", "tokenizer.ggml.scores",
-                      "tokenizer.ggml.token_type", "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
-                      "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.add_bos_token"}));
+  for (const auto& entry : MetadataFromManifest(ManifestOf(testing::SmallLlama())))
+    keys.push_back(entry.key);
+  EXPECT_EQ(keys, (std::vector<std::string>{"general.architecture",
+                                            "general.name",
+                                            "general.file_type",
+                                            "general.quantization_version",
+                                            "general.license",
+                                            "llama.tensor_data_layout",
+                                            "llama.vocab_size",
+                                            "llama.context_length",
+                                            "llama.embedding_length",
+                                            "llama.block_count",
+                                            "llama.feed_forward_length",
+                                            "llama.attention.head_count",
+                                            "llama.attention.head_count_kv",
+                                            "llama.attention.layer_norm_rms_epsilon",
+                                            "llama.rope.dimension_count",
+                                            "llama.rope.freq_base",
+                                            "tokenizer.ggml.model",
+                                            "tokenizer.ggml.pre",
+                                            "tokenizer.ggml.tokens",
+                                            "tokenizer.ggml.scores",
+                                            "tokenizer.ggml.token_type",
+                                            "tokenizer.ggml.bos_token_id",
+                                            "tokenizer.ggml.eos_token_id",
+                                            "tokenizer.ggml.unknown_token_id",
+                                            "tokenizer.ggml.add_bos_token"}));
 }
 
 // Every manifest that a pass can make: written and read again it is the same.
@@ -163,11 +183,12 @@ TEST(GgufManifest, TypesOfKeysAreThoseLlamaCppWants) {
   m.provenance = {"1", "2", "3"};
   for (const auto& [key, value] : MetadataFromManifest(m)) {
     std::string type(NameOf(value.type));
-    if (value.type == MetadataType::kArray) type += " " + std::string(NameOf(value.array().elem_type));
+    if (value.type == MetadataType::kArray)
+      type += " " + std::string(NameOf(value.array().elem_type));
     std::string expected = "UINT32";
     for (const std::string_view text :
-         {"general.architecture", "general.name", "general.license", "tensor_data_layout", "scaling.type", "ggml.model",
-          "ggml.pre", "chat_template", "quern."}) {
+         {"general.architecture", "general.name", "general.license", "tensor_data_layout",
+          "scaling.type", "ggml.model", "ggml.pre", "chat_template", "quern."}) {
       if (key.find(text) != std::string::npos) expected = "STRING";
     }
     for (const std::string_view number : {"epsilon", "freq_base", "scaling.factor"}) {
@@ -182,16 +203,18 @@ TEST(GgufManifest, TypesOfKeysAreThoseLlamaCppWants) {
 }
 
 TEST(GgufManifest, ImpossibleValuesNameTheirKey) {
-  const auto Refuse = [](std::string_view key, uint32_t value, const std::vector<std::string>& words = {}) {
+  const auto Refuse = [](std::string_view key, uint32_t value,
+                         const std::vector<std::string>& words = {}) {
     auto all_words = words;
     all_words.emplace_back(key);
     const auto bytes = LlamaWithout(key).U32(key, value).Build();
-    ExpectError([&] { GgufFile file(InMemory(bytes)); }, ErrorCode::kData, "model.value", all_words);
+    ExpectError([&] { GgufFile file(InMemory(bytes)); }, ErrorCode::kData, "model.value",
+                all_words);
   };
   for (const std::string_view key :
-       {"llama.attention.head_count", "llama.attention.head_count_kv", "llama.block_count", "llama.embedding_length",
-        "llama.feed_forward_length", "llama.context_length", "llama.rope.dimension_count", "llama.attention.key_length",
-        "llama.vocab_size"}) {
+       {"llama.attention.head_count", "llama.attention.head_count_kv", "llama.block_count",
+        "llama.embedding_length", "llama.feed_forward_length", "llama.context_length",
+        "llama.rope.dimension_count", "llama.attention.key_length", "llama.vocab_size"}) {
     Refuse(key, 0, {"found 0"});
   }
   Refuse("llama.attention.head_count_kv", 3, {"a divisor of 4"});
@@ -202,12 +225,15 @@ TEST(GgufManifest, ImpossibleValuesNameTheirKey) {
   Refuse("llama.vocab_size", 0x80000000);
   for (const float bad : {-1.0F, NAN, INFINITY}) {
     const auto bytes = LlamaWithout("llama.attention.layer_norm_rms_epsilon")
-                           .F32("llama.attention.layer_norm_rms_epsilon", bad).Build();
-    ExpectError([&] { GgufFile file(InMemory(bytes)); }, ErrorCode::kData, "model.value", {"epsilon"});
+                           .F32("llama.attention.layer_norm_rms_epsilon", bad)
+                           .Build();
+    ExpectError([&] { GgufFile file(InMemory(bytes)); }, ErrorCode::kData, "model.value",
+                {"epsilon"});
   }
   for (const float bad : {0.0F, -10000.0F, NAN}) {
     const auto bytes = testing::SmallLlama().F32("llama.rope.freq_base", bad).Build();
-    ExpectError([&] { GgufFile file(InMemory(bytes)); }, ErrorCode::kData, "model.value", {"llama.rope.freq_base"});
+    ExpectError([&] { GgufFile file(InMemory(bytes)); }, ErrorCode::kData, "model.value",
+                {"llama.rope.freq_base"});
   }
 }
 
@@ -230,26 +256,34 @@ TEST(GgufManifest, WrongTypesNameTheirKey) {
   Refuse(LlamaWithout(kContext).Text(kContext, "128"), kContext, "STRING");
   Refuse(LlamaWithout(kContext).Array<float>(kContext, 6, {128}), kContext, "ARRAY");
   Refuse(LlamaWithout("general.name").U32("general.name", 1), "general.name", "UINT32");
-  Refuse(LlamaWithout("general.architecture").U32("general.architecture", 1), "general.architecture", "UINT32");
-  Refuse(LlamaWithout("tokenizer.ggml.tokens").Array<float>("tokenizer.ggml.tokens", 6, {1}), "tokenizer.ggml.tokens", "ARRAY");
-  Refuse(testing::SmallLlama().U32("tokenizer.chat_template", 1), "tokenizer.chat_template", "UINT32");
+  Refuse(LlamaWithout("general.architecture").U32("general.architecture", 1),
+         "general.architecture", "UINT32");
+  Refuse(LlamaWithout("tokenizer.ggml.tokens").Array<float>("tokenizer.ggml.tokens", 6, {1}),
+         "tokenizer.ggml.tokens", "ARRAY");
+  Refuse(testing::SmallLlama().U32("tokenizer.chat_template", 1), "tokenizer.chat_template",
+         "UINT32");
   Refuse(testing::SmallLlama().U32("quern.version", 1), "quern.version", "UINT32");
   Refuse(LlamaWithout("tokenizer.ggml.add_bos_token").U32("tokenizer.ggml.add_bos_token", 1),
          "tokenizer.ggml.add_bos_token", "UINT32");
 }
 
 TEST(GgufManifest, VocabulariesMustHoldTogether) {
-  const auto Refuse = [](GgufBuilder b, std::string_view id, const std::vector<std::string>& words) {
+  const auto Refuse = [](GgufBuilder b, std::string_view id,
+                         const std::vector<std::string>& words) {
     const auto bytes = b.Build();
     ExpectError([&] { GgufFile file(InMemory(bytes)); }, ErrorCode::kData, id, words);
   };
-  Refuse(LlamaWithout("tokenizer.ggml.scores").Array<float>("tokenizer.ggml.scores", 6, {0, 0, 0, 0}), "tokenizer.length",
-         {"tokenizer.ggml.scores", "found 4", "expected 5"});
-  Refuse(LlamaWithout("tokenizer.ggml.token_type").Array<int32_t>("tokenizer.ggml.token_type", 5, {1}), "tokenizer.length",
-         {"tokenizer.ggml.token_type"});
-  Refuse(LlamaWithout("tokenizer.ggml.scores").Array<float>("tokenizer.ggml.scores", 6, {0, 0, NAN, 0, 0}),
+  Refuse(
+      LlamaWithout("tokenizer.ggml.scores").Array<float>("tokenizer.ggml.scores", 6, {0, 0, 0, 0}),
+      "tokenizer.length", {"tokenizer.ggml.scores", "found 4", "expected 5"});
+  Refuse(
+      LlamaWithout("tokenizer.ggml.token_type").Array<int32_t>("tokenizer.ggml.token_type", 5, {1}),
+      "tokenizer.length", {"tokenizer.ggml.token_type"});
+  Refuse(LlamaWithout("tokenizer.ggml.scores")
+             .Array<float>("tokenizer.ggml.scores", 6, {0, 0, NAN, 0, 0}),
          "tokenizer.score", {"token 2"});
-  Refuse(LlamaWithout("tokenizer.ggml.token_type").Array<int32_t>("tokenizer.ggml.token_type", 5, {1, 1, 1, 7, 1}),
+  Refuse(LlamaWithout("tokenizer.ggml.token_type")
+             .Array<int32_t>("tokenizer.ggml.token_type", 5, {1, 1, 1, 7, 1}),
          "tokenizer.token-type", {"7 at token 3"});
 }
 
@@ -269,25 +303,31 @@ TEST(GgufManifest, IdsBeyondTheVocabularyMeanNone) {
 
 TEST(GgufManifest, FilesThatAreNoModelStayWhole) {
   using enum ErrorCode;
-  const auto Expect = [](GgufBuilder b, ErrorCode code, std::string_view id, const std::vector<std::string>& words) {
+  const auto Expect = [](GgufBuilder b, ErrorCode code, std::string_view id,
+                         const std::vector<std::string>& words) {
     const Manifest m = ManifestOf(b);
     EXPECT_FALSE(m.spec.has_value());
     EXPECT_EQ(Again(m), m);
     ExpectError([&] { RequireSpec(m, "FILE"); }, code, id, words);
   };
   Expect(GgufBuilder(), kData, "model.missing-key", {"FILE", "general.architecture"});
-  Expect(GgufBuilder().Text("general.architecture", "gptneox").U32("gptneox.block_count", 0), kUnsupported,
-         "model.architecture", {"'gptneox'", "'llama'"});
+  Expect(GgufBuilder().Text("general.architecture", "gptneox").U32("gptneox.block_count", 0),
+         kUnsupported, "model.architecture", {"'gptneox'", "'llama'"});
   for (const std::string_view key :
-       {"llama.context_length", "llama.embedding_length", "llama.block_count", "llama.feed_forward_length",
-        "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon"}) {
+       {"llama.context_length", "llama.embedding_length", "llama.block_count",
+        "llama.feed_forward_length", "llama.attention.head_count",
+        "llama.attention.layer_norm_rms_epsilon"}) {
     Expect(LlamaWithout(key), kData, "model.missing-key", {std::string(key)});
   }
-  Expect(testing::SmallLlama().U32("llama.expert_count", 8), kUnsupported, "model.feature", {"llama.expert_count"});
-  Expect(testing::SmallLlama().Text("llama.rope.scaling.type", "yarn"), kUnsupported, "model.feature", {"yarn"});
-  Expect(testing::SmallLlama().U32("llama.attention.value_length", 16), kUnsupported, "model.feature", {"value_length"});
-  Expect(LlamaWithout("llama.feed_forward_length").Array<uint32_t>("llama.feed_forward_length", 4, {64, 32}), kUnsupported,
-         "model.feature", {"llama.feed_forward_length"});
+  Expect(testing::SmallLlama().U32("llama.expert_count", 8), kUnsupported, "model.feature",
+         {"llama.expert_count"});
+  Expect(testing::SmallLlama().Text("llama.rope.scaling.type", "yarn"), kUnsupported,
+         "model.feature", {"yarn"});
+  Expect(testing::SmallLlama().U32("llama.attention.value_length", 16), kUnsupported,
+         "model.feature", {"value_length"});
+  Expect(LlamaWithout("llama.feed_forward_length")
+             .Array<uint32_t>("llama.feed_forward_length", 4, {64, 32}),
+         kUnsupported, "model.feature", {"llama.feed_forward_length"});
 }
 
 TEST(GgufManifest, ReadsWhatOlderAndOtherWritersLeave) {
@@ -299,9 +339,13 @@ TEST(GgufManifest, ReadsWhatOlderAndOtherWritersLeave) {
   EXPECT_EQ(m.spec->d_ff, 64U);
   EXPECT_EQ(m.spec->rope_linear_factor, 2.0F);
   EXPECT_EQ(Again(m), m);
-  m = ManifestOf(testing::SmallLlama().F32("llama.rope.scaling.factor", 0).Text("llama.rope.scaling.type", "linear"));
+  m = ManifestOf(testing::SmallLlama()
+                     .F32("llama.rope.scaling.factor", 0)
+                     .Text("llama.rope.scaling.type", "linear"));
   EXPECT_FALSE(m.spec->rope_linear_factor.has_value());
-  m = ManifestOf(testing::SmallLlama().F32("llama.rope.scaling.factor", 8).Text("llama.rope.scaling.type", "none"));
+  m = ManifestOf(testing::SmallLlama()
+                     .F32("llama.rope.scaling.factor", 8)
+                     .Text("llama.rope.scaling.type", "none"));
   EXPECT_FALSE(m.spec->rope_linear_factor.has_value());
   EXPECT_EQ(Again(m), m);
   // Without head_count_kv every head has its own keys.
@@ -325,8 +369,10 @@ TEST(GgufManifest, TheVocabularySizeIsThatOfTheMatrix) {
 }
 
 TEST(GgufManifest, UnknownQuantizationVersionsAreRefusedWhereTheyMatter) {
-  const auto bytes = LlamaWithout("general.quantization_version").U32("general.quantization_version", 3).Build();
-  ExpectError([&] { GgufFile file(InMemory(bytes)); }, ErrorCode::kUnsupported, "gguf.quantization-version", {"found 3"});
+  const auto bytes =
+      LlamaWithout("general.quantization_version").U32("general.quantization_version", 3).Build();
+  ExpectError([&] { GgufFile file(InMemory(bytes)); }, ErrorCode::kUnsupported,
+              "gguf.quantization-version", {"found 3"});
   GgufBuilder plain;
   plain.U32("general.quantization_version", 3).Tensor("t", {1}, 0, testing::Pattern(4));
   EXPECT_TRUE(MetadataFromManifest(ManifestOf(plain)).empty());

@@ -41,7 +41,8 @@ void ExpectRefused(const GgufBuilder& builder, ErrorCode code, std::string_view 
 }
 
 TEST(GgufHeader, ReadsEveryFieldOfTheWorkedExample) {
-  // 224 bytes, checked by hand and with another reader: two scalars, an array of strings, one tensor.
+  // 224 bytes, checked by hand and with another reader: two scalars, an array of strings, one
+  // tensor.
   GgufBuilder b;
   b.Text("general.architecture", "llama").U32("a.u32", 7).Strings("a.arr", {"x", "yz"});
   testing::Bytes values;
@@ -64,14 +65,22 @@ TEST(GgufHeader, ReadsEveryFieldOfTheWorkedExample) {
 
 TEST(GgufHeader, KeepsTheBitsOfEveryScalarType) {
   GgufBuilder b;
-  b.Key("u8", 0, uint8_t{200}).Key("i8", 1, int8_t{-3}).Key("u16", 2, uint16_t{60000}).Key("i16", 3, int16_t{-4});
-  b.Key("u32", 4, uint32_t{4000000000}).Key("i32", 5, int32_t{-5}).Key("f32", 6, -0.5F).Key("bool", 7, uint8_t{1});
+  b.Key("u8", 0, uint8_t{200})
+      .Key("i8", 1, int8_t{-3})
+      .Key("u16", 2, uint16_t{60000})
+      .Key("i16", 3, int16_t{-4});
+  b.Key("u32", 4, uint32_t{4000000000})
+      .Key("i32", 5, int32_t{-5})
+      .Key("f32", 6, -0.5F)
+      .Key("bool", 7, uint8_t{1});
   b.Key("u64", 10, ~uint64_t{0}).Key("i64", 11, int64_t{-6}).Key("f64", 12, 0.1);
   const GgufHeader header = HeaderOf(b.Build());
-  const std::vector<std::string> expected = {"200", "-3", "60000", "-4", "4000000000", "-5", "-0.5", "true",
-                                             "18446744073709551615", "-6", "0.1"};
+  const std::vector<std::string> expected = {
+      "200", "-3", "60000", "-4", "4000000000", "-5", "-0.5", "true", "18446744073709551615",
+      "-6",  "0.1"};
   ASSERT_EQ(header.metadata.size(), expected.size());
-  for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(header.metadata[i].value.ToString(), expected[i]);
+  for (size_t i = 0; i < expected.size(); ++i)
+    EXPECT_EQ(header.metadata[i].value.ToString(), expected[i]);
 }
 
 TEST(GgufHeader, ReadsArraysOfEveryScalarType) {
@@ -99,36 +108,54 @@ TEST(GgufHeader, RefusesWhatTheSpecificationForbids) {
   ExpectRefused(With([](auto& b) { b.magic = "GGUX"; }), kData, "input.unknown-format", {"GGUX"});
   ExpectRefused(With([](auto& b) { b.version = 0; }), kData, "gguf.version", {"version 0"});
   ExpectRefused(With([](auto& b) { b.version = 4; }), kUnsupported, "gguf.version", {"version 4"});
-  ExpectRefused(With([](auto& b) { b.version = 0x02000000; }), kUnsupported, "gguf.endianness", {"big-endian"});
-  ExpectRefused(With([](auto& b) { b.n_keys_more = ~uint64_t{0} - 1000; }), kData, "gguf.count", {"metadata_kv_count"});
-  ExpectRefused(With([](auto& b) { b.n_tensors_more = uint64_t{1} << 62; }), kData, "gguf.count", {"tensor_count"});
+  ExpectRefused(With([](auto& b) { b.version = 0x02000000; }), kUnsupported, "gguf.endianness",
+                {"big-endian"});
+  ExpectRefused(With([](auto& b) { b.n_keys_more = ~uint64_t{0} - 1000; }), kData, "gguf.count",
+                {"metadata_kv_count"});
+  ExpectRefused(With([](auto& b) { b.n_tensors_more = uint64_t{1} << 62; }), kData, "gguf.count",
+                {"tensor_count"});
   ExpectRefused(With([](auto& b) { b.U32("", 1); }), kData, "gguf.key", {"empty key"});
-  ExpectRefused(With([](auto& b) { b.U32(std::string(65536, 'k'), 1); }), kData, "gguf.key", {"65536"});
+  ExpectRefused(With([](auto& b) { b.U32(std::string(65536, 'k'), 1); }), kData, "gguf.key",
+                {"65536"});
   ExpectRefused(With([](auto& b) { b.U32(std::string_view("a\0b", 3), 1); }), kData, "gguf.key");
   ExpectRefused(With([](auto& b) { b.U32("a\xC3(", 1); }), kData, "gguf.key", {"UTF-8", "\\xc3"});
-  ExpectRefused(With([](auto& b) { b.U32("x", 1).U32("y", 1).U32("x", 2); }), kData, "gguf.duplicate-key", {"'x'"});
-  ExpectRefused(With([](auto& b) { b.Key("x", 13, uint32_t{0}); }), kData, "gguf.value-type", {"'x'", "13"});
-  ExpectRefused(With([](auto& b) { b.Key("x", 9, uint32_t{9}).keys.back().resize(64); }), kUnsupported,
-                "gguf.nested-array", {"'x'"});
+  ExpectRefused(With([](auto& b) { b.U32("x", 1).U32("y", 1).U32("x", 2); }), kData,
+                "gguf.duplicate-key", {"'x'"});
+  ExpectRefused(With([](auto& b) { b.Key("x", 13, uint32_t{0}); }), kData, "gguf.value-type",
+                {"'x'", "13"});
+  ExpectRefused(With([](auto& b) { b.Key("x", 9, uint32_t{9}).keys.back().resize(64); }),
+                kUnsupported, "gguf.nested-array", {"'x'"});
   ExpectRefused(With([](auto& b) { b.Key("x", 7, uint8_t{2}); }), kData, "gguf.bool", {"'x'", "2"});
-  ExpectRefused(With([](auto& b) { b.template Array<uint8_t>("x", 7, {0, 1, 3}); }), kData, "gguf.bool", {"'x'", "3"});
+  ExpectRefused(With([](auto& b) {
+                  b.template Array<uint8_t>("x", 7, {0, 1, 3});
+                }),
+                kData, "gguf.bool", {"'x'", "3"});
   for (const uint32_t bad : {0U, 3U, 24U, 0xFFFFFFFFU}) {
     ExpectRefused(With([&](auto& b) { b.U32("general.alignment", bad); }), kData, "gguf.alignment",
                   {"general.alignment", std::to_string(bad)});
   }
-  ExpectRefused(With([](auto& b) { b.Key("general.alignment", 10, uint64_t{32}); }), kData, "gguf.alignment", {"UINT64"});
+  ExpectRefused(With([](auto& b) { b.Key("general.alignment", 10, uint64_t{32}); }), kData,
+                "gguf.alignment", {"UINT64"});
   ExpectRefused(With([](auto& b) { b.Info("x", {}, 0, 0); }), kData, "gguf.n-dims", {"'x'"});
-  ExpectRefused(With([](auto& b) { b.Info("x", {1, 1, 1, 1, 1}, 0, 0); }), kData, "gguf.n-dims", {"'x'", "5"});
+  ExpectRefused(With([](auto& b) {
+                  b.Info("x", {1, 1, 1, 1, 1}, 0, 0);
+                }),
+                kData, "gguf.n-dims", {"'x'", "5"});
   ExpectRefused(With([](auto& b) { b.Info("", {1}, 0, 0); }), kData, "gguf.tensor-name");
-  ExpectRefused(With([](auto& b) { b.Info(std::string(64, 'n'), {1}, 0, 0); }), kData, "gguf.tensor-name", {"64"});
-  ExpectRefused(With([](auto& b) { b.Info("a\x1b[2J", {1}, 0, 0); }), kData, "gguf.tensor-name", {"\\x1b"});
-  ExpectRefused(With([](auto& b) { b.Tensor("output.weight", {1}, 0, Pattern(4)); }), kData, "gguf.duplicate-tensor",
-                {"'output.weight'"});
+  ExpectRefused(With([](auto& b) { b.Info(std::string(64, 'n'), {1}, 0, 0); }), kData,
+                "gguf.tensor-name", {"64"});
+  ExpectRefused(With([](auto& b) { b.Info("a\x1b[2J", {1}, 0, 0); }), kData, "gguf.tensor-name",
+                {"\\x1b"});
+  ExpectRefused(With([](auto& b) { b.Tensor("output.weight", {1}, 0, Pattern(4)); }), kData,
+                "gguf.duplicate-tensor", {"'output.weight'"});
   for (const uint32_t retired : {4U, 5U, 31U, 32U, 33U, 36U, 37U, 38U, 43U, 0xFFFFFFFFU}) {
-    ExpectRefused(With([&](auto& b) { b.Info("x", {32}, retired, 0); }), kUnsupported, "gguf.tensor-type",
-                  {"'x'", std::to_string(retired)});
+    ExpectRefused(With([&](auto& b) { b.Info("x", {32}, retired, 0); }), kUnsupported,
+                  "gguf.tensor-type", {"'x'", std::to_string(retired)});
   }
-  ExpectRefused(With([](auto& b) { b.Info("x", {33, 2}, 8, 0); }), kData, "gguf.tensor-shape", {"'x'", "33", "32"});
+  ExpectRefused(With([](auto& b) {
+                  b.Info("x", {33, 2}, 8, 0);
+                }),
+                kData, "gguf.tensor-shape", {"'x'", "33", "32"});
 }
 
 TEST(GgufHeader, RefusesSizesThatOverflow) {
@@ -140,14 +167,15 @@ TEST(GgufHeader, RefusesSizesThatOverflow) {
   };
   constexpr std::string_view kOverflow = "gguf.tensor-size-overflow";
   Refuse({uint64_t{1} << 32, uint64_t{1} << 32}, 0, kOverflow);
-  Refuse({~uint64_t{0}}, 24, kOverflow);                                       // -1 elements
+  Refuse({~uint64_t{0}}, 24, kOverflow);  // -1 elements
   Refuse({uint64_t{1} << 63}, 24, kOverflow);
-  Refuse({4, (uint64_t{1} << 30) - 1, (uint64_t{1} << 30) + 1, 1}, 0, kOverflow);  // 2^64 - 16 bytes
-  Refuse({uint64_t{1} << 62, 0}, 0, kOverflow);                                // a zero hides nothing
+  Refuse({4, (uint64_t{1} << 30) - 1, (uint64_t{1} << 30) + 1, 1}, 0,
+         kOverflow);                             // 2^64 - 16 bytes
+  Refuse({uint64_t{1} << 62, 0}, 0, kOverflow);  // a zero hides nothing
   Refuse({0, uint64_t{1} << 40, uint64_t{1} << 40}, 0, kOverflow);
-  Refuse({uint64_t{1} << 61}, 27, kOverflow);                                  // 2^64 bytes
-  Refuse({uint64_t{1} << 60}, 27, kOverflow);                                  // 2^63 bytes
-  Refuse({32, 0x8000001}, 2, "gguf.tensor-past-eof");                          // 32 bits would wrap to 18 bytes
+  Refuse({uint64_t{1} << 61}, 27, kOverflow);          // 2^64 bytes
+  Refuse({uint64_t{1} << 60}, 27, kOverflow);          // 2^63 bytes
+  Refuse({32, 0x8000001}, 2, "gguf.tensor-past-eof");  // 32 bits would wrap to 18 bytes
 }
 
 TEST(GgufHeader, WantsOffsetsThatAreTheRunningSum) {
@@ -159,9 +187,11 @@ TEST(GgufHeader, WantsOffsetsThatAreTheRunningSum) {
     return b;
   };
   EXPECT_NO_THROW(HeaderOf(WithOffset(64).Build()));
-  for (const uint64_t offset : {uint64_t{0}, uint64_t{32}, uint64_t{36}, uint64_t{65}, uint64_t{96}, uint64_t{4096},
-                                uint64_t{1} << 40, uint64_t{1} << 63, ~uint64_t{0} - 31}) {
-    ExpectRefused(WithOffset(offset), kData, "gguf.tensor-offset", {"'b'", std::to_string(offset), "64"});
+  for (const uint64_t offset :
+       {uint64_t{0}, uint64_t{32}, uint64_t{36}, uint64_t{65}, uint64_t{96}, uint64_t{4096},
+        uint64_t{1} << 40, uint64_t{1} << 63, ~uint64_t{0} - 31}) {
+    ExpectRefused(WithOffset(offset), kData, "gguf.tensor-offset",
+                  {"'b'", std::to_string(offset), "64"});
   }
   GgufBuilder first;
   first.Info("a", {1}, 0, 32);
@@ -180,11 +210,13 @@ TEST(GgufHeader, ClaimsBeyondTheFileAreRefusedBeforeAnythingIsAllocated) {
     return b;
   };
   for (const uint64_t length : {uint64_t{41}, uint64_t{1} << 20, uint64_t{1} << 40, ~uint64_t{0}}) {
-    ExpectRefused(WithLength(8, length), ErrorCode::kData, "gguf.string-length", {"'x'", std::to_string(length)});
+    ExpectRefused(WithLength(8, length), ErrorCode::kData, "gguf.string-length",
+                  {"'x'", std::to_string(length)});
   }
   for (const uint64_t length : {uint64_t{6}, uint64_t{1} << 30, uint64_t{1} << 61, ~uint64_t{0}}) {
     const auto bytes = WithLength(9, length).Build();
-    ExpectError([&] { HeaderOf(bytes); }, ErrorCode::kData, "gguf.array-length", {"'x'", std::to_string(length)});
+    ExpectError([&] { HeaderOf(bytes); }, ErrorCode::kData, "gguf.array-length",
+                {"'x'", std::to_string(length)});
   }
   GgufBuilder key;
   key.keys.push_back({255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0});
@@ -196,7 +228,8 @@ TEST(GgufHeader, LimitsAreNamedAsSuch) {
   b.n_keys_more = kGgufMaxKeys + 1;
   auto bytes = b.Build();
   bytes.resize(16 << 20);  // so that the count could be true
-  ExpectError([&] { HeaderOf(bytes); }, ErrorCode::kUnsupported, "gguf.limit", {"metadata_kv_count", "262145"});
+  ExpectError([&] { HeaderOf(bytes); }, ErrorCode::kUnsupported, "gguf.limit",
+              {"metadata_kv_count", "262145"});
   GgufBuilder t;
   t.n_tensors_more = kGgufMaxTensors + 1;
   bytes = t.Build();
@@ -255,7 +288,8 @@ TEST(GgufHeader, EmptyTensorsTakeNoSpace) {
 TEST(GgufHeader, EveryTruncationIsRefused) {
   const auto bytes = SmallLlama().Build();
   const GgufHeader whole = HeaderOf(bytes);
-  const uint64_t last_byte = whole.data_offset + whole.offsets.back() + whole.tensors.back().size_bytes();
+  const uint64_t last_byte =
+      whole.data_offset + whole.offsets.back() + whole.tensors.back().size_bytes();
   for (size_t n = 0; n < bytes.size(); ++n) {
     const ByteView part = ByteView(bytes).first(n);
     const auto error = ErrorOf([&] { GgufFile file(InMemory(part)); });
@@ -290,10 +324,13 @@ TEST(GgufHeader, EveryFlippedBitIsAnErrorOrAnotherManifest) {
       bytes[i / 8] ^= static_cast<uint8_t>(1 << (i % 8));
       const auto error = ErrorOf([&] {
         const GgufFile file(InMemory(bytes));
-        const bool is_same = EncodeGgufHeader(file.manifest()) == header && file.layout().version == version;
+        const bool is_same =
+            EncodeGgufHeader(file.manifest()) == header && file.layout().version == version;
         n_same += is_same ? 1 : 0;
       });
-      EXPECT_TRUE(!error || error->code() == ErrorCode::kData || error->code() == ErrorCode::kUnsupported) << error->what();
+      EXPECT_TRUE(!error || error->code() == ErrorCode::kData ||
+                  error->code() == ErrorCode::kUnsupported)
+          << error->what();
       bytes[i / 8] ^= static_cast<uint8_t>(1 << (i % 8));
     }
     EXPECT_EQ(n_same, 0U) << "version " << version;
@@ -333,7 +370,9 @@ TEST(GgufFile, GivesTheRowsOfItsTensors) {
   const auto& tensors = file.manifest().tensors;
   ASSERT_EQ(tensors.size(), 21U);
   for (size_t i = 0; i < tensors.size(); ++i) {
-    EXPECT_EQ(testing::TensorBytes(file, i), Pattern(tensors[i].size_bytes(), static_cast<uint32_t>(i))) << i;
+    EXPECT_EQ(testing::TensorBytes(file, i),
+              Pattern(tensors[i].size_bytes(), static_cast<uint32_t>(i)))
+        << i;
   }
   std::vector<uint8_t> two_rows(2 * 34);
   file.ReadRows(2, 5, 2, two_rows);
@@ -382,11 +421,13 @@ TEST(GgufStreamSource, NamesTheTensorInWhichTheStreamEnds) {
   const auto source = ReadGgufStream(std::make_unique<MemoryStream>(part));
   std::vector<uint8_t> buffer(1 << 20);
   for (int i = 0; i < 4; ++i) ASSERT_TRUE(source->Next(buffer));
-  ExpectError([&] { source->Next(buffer); }, ErrorCode::kData, "gguf.tensor-past-eof", {"blk.0.attn_v.weight"});
+  ExpectError([&] { source->Next(buffer); }, ErrorCode::kData, "gguf.tensor-past-eof",
+              {"blk.0.attn_v.weight"});
 }
 
 TEST(GgufFile, OpensARealFileOfVersionOne) {
-  const GgufFile file(std::make_shared<InputFile>(QUERN_TEST_DATA "/stories260K/stories260K-f32.gguf"));
+  const GgufFile file(
+      std::make_shared<InputFile>(QUERN_TEST_DATA "/stories260K/stories260K-f32.gguf"));
   EXPECT_EQ(file.layout().version, 1U);
   ASSERT_TRUE(file.manifest().spec.has_value());
   const ModelSpec& spec = *file.manifest().spec;

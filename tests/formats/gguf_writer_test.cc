@@ -18,7 +18,8 @@ using testing::WriteGguf;
 TEST(GgufWriter, WritesTheBytesThatTheSpecificationAsksFor) {
   Manifest m;
   m.metadata = {{"a.u32", MetadataValue::U32(7)}};
-  m.tensors = {{"t", TensorRole::kOther, {}, DType::kF16, Shape{2, 3}}, {"u", TensorRole::kOther, {}, DType::kF32, Shape{1}}};
+  m.tensors = {{"t", TensorRole::kOther, {}, DType::kF16, Shape{2, 3}},
+               {"u", TensorRole::kOther, {}, DType::kF32, Shape{1}}};
   std::vector<uint8_t> out;
   bool committed = false;
   const auto sink = MakeGgufWriter(std::make_unique<testing::VectorOutput>(out, &committed));
@@ -40,7 +41,8 @@ TEST(GgufWriter, BytesDoNotDependOnTheBands) {
   const GgufFile file(InMemory(bytes));
   const auto expected = WriteGguf(file);
   EXPECT_EQ(expected.size(), GgufFileBytes(file.manifest()));
-  for (const size_t band_bytes : {1U, 100U, 136U, 500U, 4096U}) EXPECT_EQ(WriteGguf(file, band_bytes), expected);
+  for (const size_t band_bytes : {1U, 100U, 136U, 500U, 4096U})
+    EXPECT_EQ(WriteGguf(file, band_bytes), expected);
   const auto source = ReadGgufStream(std::make_unique<testing::MemoryStream>(bytes));
   EXPECT_EQ(WriteGguf(*source, 300), expected);
 }
@@ -68,7 +70,8 @@ TEST(GgufWriter, PadsWithZeros) {
   // Rubbish in the padding of the input does not come through.
   size_t n_padding = 0;
   for (size_t i = 0; i < file.manifest().tensors.size(); ++i) {
-    for (uint64_t k = file.tensor_offset(i) + file.manifest().tensors[i].size_bytes(); k % 32 != 0; ++k) {
+    for (uint64_t k = file.tensor_offset(i) + file.manifest().tensors[i].size_bytes(); k % 32 != 0;
+         ++k) {
       dirty[k] = 0xFF;
       ++n_padding;
     }
@@ -79,7 +82,10 @@ TEST(GgufWriter, PadsWithZeros) {
 
 TEST(GgufWriter, EmptyTensorsAndEmptyModels) {
   testing::GgufBuilder b;
-  b.U32("general.quantization_version", 2).Tensor("a", {8, 0}, 0, {}).Tensor("b", {2}, 0, Pattern(8)).Tensor("c", {0, 3}, 8, {});
+  b.U32("general.quantization_version", 2)
+      .Tensor("a", {8, 0}, 0, {})
+      .Tensor("b", {2}, 0, Pattern(8))
+      .Tensor("c", {0, 3}, 8, {});
   const auto bytes = b.Build();
   EXPECT_EQ(WriteGguf(GgufFile(InMemory(bytes))), bytes);
   const auto nothing = testing::GgufBuilder().Build();
@@ -89,7 +95,8 @@ TEST(GgufWriter, EmptyTensorsAndEmptyModels) {
 
 TEST(GgufWriter, BandsOutOfOrderAreBugs) {
   Manifest m;
-  m.tensors = {{"t", TensorRole::kOther, {}, DType::kF32, Shape{2, 2}}, {"u", TensorRole::kOther, {}, DType::kF32, Shape{1}}};
+  m.tensors = {{"t", TensorRole::kOther, {}, DType::kF32, Shape{2, 2}},
+               {"u", TensorRole::kOther, {}, DType::kF32, Shape{1}}};
   const auto data = Pattern(64);
   const auto ExpectBug = [&](std::vector<TensorBand> bands, bool finish) {
     std::vector<uint8_t> out;

@@ -21,9 +21,12 @@ using testing::Tag;
 using testing::Varint;
 using testing::VarintField;
 
-SentencePieceModel Parse(const std::string& bytes) { return ParseSentencePieceModel(AsBytes(bytes), "FILE"); }
+SentencePieceModel Parse(const std::string& bytes) {
+  return ParseSentencePieceModel(AsBytes(bytes), "FILE");
+}
 
-void ExpectRefused(const std::string& bytes, std::string_view id, const std::vector<std::string>& words = {}) {
+void ExpectRefused(const std::string& bytes, std::string_view id,
+                   const std::vector<std::string>& words = {}) {
   auto all_words = words;
   all_words.emplace_back("FILE");
   ExpectError([&] { Parse(bytes); }, ErrorCode::kData, id, all_words);
@@ -33,10 +36,14 @@ TEST(SentencePiece, ReadsPiecesAndTheDefaultsOfTheProto) {
   const SentencePieceModel m = Parse(FivePieces());
   EXPECT_EQ(m.tokenizer.kind, Tokenizer::Kind::kSentencePiece);
   EXPECT_EQ(m.tokenizer.pre, "default");
-  EXPECT_EQ(m.tokenizer.tokens, (StringList{"<unk>", "<s>", "</s>", "\xE2\x96\x81" "a", "a"}));
+  EXPECT_EQ(m.tokenizer.tokens, (StringList{"<unk>", "<s>", "</s>",
+                                            "\xE2\x96\x81"
+                                            "a",
+                                            "a"}));
   EXPECT_EQ(m.tokenizer.scores, (std::vector<float>{0, 0, 0, -1, -2}));
-  EXPECT_EQ(m.tokenizer.types, (std::vector<TokenType>{TokenType::kUnknown, TokenType::kControl, TokenType::kControl,
-                                                       TokenType::kNormal, TokenType::kNormal}));
+  EXPECT_EQ(m.tokenizer.types,
+            (std::vector<TokenType>{TokenType::kUnknown, TokenType::kControl, TokenType::kControl,
+                                    TokenType::kNormal, TokenType::kNormal}));
   EXPECT_EQ(m.algorithm, SentencePieceAlgorithm::kUnigram);
   EXPECT_TRUE(m.add_dummy_prefix && m.remove_extra_whitespaces && m.escape_whitespaces);
   EXPECT_FALSE(m.byte_fallback || m.treat_whitespace_as_suffix);
@@ -56,11 +63,14 @@ TEST(SentencePiece, AnAbsentTypeIsNormalAndAnAbsentScoreZero) {
 }
 
 TEST(SentencePiece, ReadsSettings) {
-  const std::string trainer = VarintField(3, 2) + VarintField(24, 1) + VarintField(35, 1) + VarintField(40, 3) +
-                              VarintField(41, ~uint64_t{0}) + VarintField(42, 4) + VarintField(43, 0) +
-                              BytesField(30, "<x>") + FloatField(10, 0.99F);
-  const std::string normalizer = BytesField(1, "name") + VarintField(3, 0) + VarintField(4, 0) + VarintField(5, 0);
-  const SentencePieceModel m = Parse(BytesField(2, trainer) + BytesField(3, normalizer) + FivePieces());
+  const std::string trainer = VarintField(3, 2) + VarintField(24, 1) + VarintField(35, 1) +
+                              VarintField(40, 3) + VarintField(41, ~uint64_t{0}) +
+                              VarintField(42, 4) + VarintField(43, 0) + BytesField(30, "<x>") +
+                              FloatField(10, 0.99F);
+  const std::string normalizer =
+      BytesField(1, "name") + VarintField(3, 0) + VarintField(4, 0) + VarintField(5, 0);
+  const SentencePieceModel m =
+      Parse(BytesField(2, trainer) + BytesField(3, normalizer) + FivePieces());
   EXPECT_EQ(m.algorithm, SentencePieceAlgorithm::kBpe);
   EXPECT_TRUE(m.treat_whitespace_as_suffix && m.byte_fallback);
   EXPECT_FALSE(m.add_dummy_prefix || m.remove_extra_whitespaces || m.escape_whitespaces);
@@ -74,10 +84,12 @@ TEST(SentencePiece, ReadsSettings) {
 }
 
 TEST(SentencePiece, UnknownFieldsAreSkipped) {
-  const std::string group = Tag(9, 3) + VarintField(1, 5) + Tag(8, 3) + BytesField(2, "x") + Tag(8, 4) + Tag(9, 4);
-  const std::string extra = VarintField(100, 1) + BytesField(4, "self test") + BytesField(5, "") + FloatField(200, 1) +
-                            Tag(77, 1) + "12345678" + group;
-  const SentencePieceModel m = Parse(extra + FivePieces() + extra + BytesField(1, extra.substr(0, 3) + BytesField(1, "y")));
+  const std::string group =
+      Tag(9, 3) + VarintField(1, 5) + Tag(8, 3) + BytesField(2, "x") + Tag(8, 4) + Tag(9, 4);
+  const std::string extra = VarintField(100, 1) + BytesField(4, "self test") + BytesField(5, "") +
+                            FloatField(200, 1) + Tag(77, 1) + "12345678" + group;
+  const SentencePieceModel m =
+      Parse(extra + FivePieces() + extra + BytesField(1, extra.substr(0, 3) + BytesField(1, "y")));
   EXPECT_EQ(m.tokenizer.tokens.size(), 6U);
 }
 
@@ -92,7 +104,8 @@ TEST(SentencePiece, BadPiecesAreRefused) {
   for (const uint64_t type : {uint64_t{0}, uint64_t{7}, uint64_t{99}, ~uint64_t{0}}) {
     ExpectRefused(five + Piece("z", 0, type), "spm.piece-type", {"'z'", std::to_string(type)});
   }
-  for (const float score : {NAN, INFINITY, -INFINITY}) ExpectRefused(five + Piece("z", score), "spm.score", {"'z'"});
+  for (const float score : {NAN, INFINITY, -INFINITY})
+    ExpectRefused(five + Piece("z", score), "spm.score", {"'z'"});
   for (const std::string bad : {"\xC3(", "\xED\xA0\x80", "\xC0\x80", "\xFF", "\xE2\x96"}) {
     ExpectRefused(five + Piece(bad), "text.utf8", {"piece 5", "offset"});
   }
@@ -101,8 +114,10 @@ TEST(SentencePiece, BadPiecesAreRefused) {
 
 TEST(SentencePiece, BrokenWireFormatIsRefused) {
   ExpectRefused("\x0A", "protobuf.truncated", {"offset"});
-  ExpectRefused(std::string("\x0A") + Varint(2147483647) + "x", "protobuf.truncated", {"2147483647"});
-  ExpectRefused(std::string("\x0A") + Varint(~uint64_t{0}) + "x", "protobuf.truncated", {"18446744073709551615"});
+  ExpectRefused(std::string("\x0A") + Varint(2147483647) + "x", "protobuf.truncated",
+                {"2147483647"});
+  ExpectRefused(std::string("\x0A") + Varint(~uint64_t{0}) + "x", "protobuf.truncated",
+                {"18446744073709551615"});
   ExpectRefused(std::string("\x02\x00", 2), "protobuf.tag", {"0"});
   ExpectRefused(std::string("\x00", 1), "protobuf.tag", {"0"});
   ExpectRefused("\x0E", "protobuf.tag", {"6"});
@@ -113,17 +128,21 @@ TEST(SentencePiece, BrokenWireFormatIsRefused) {
   ExpectRefused(Tag(5, 3), "protobuf.truncated", {"group"});
   ExpectRefused(std::string(100000, '\x0B'), "protobuf.depth", {"depth"});
   ExpectRefused(VarintField(1, 5), "protobuf.wire-type", {"field 1"});
-  ExpectRefused(FivePieces() + BytesField(2, BytesField(3, "x")), "protobuf.wire-type", {"trainer_spec", "field 3"});
-  ExpectRefused(FivePieces() + BytesField(3, VarintField(2, 1)), "protobuf.wire-type", {"normalizer_spec"});
+  ExpectRefused(FivePieces() + BytesField(2, BytesField(3, "x")), "protobuf.wire-type",
+                {"trainer_spec", "field 3"});
+  ExpectRefused(FivePieces() + BytesField(3, VarintField(2, 1)), "protobuf.wire-type",
+                {"normalizer_spec"});
   ExpectRefused(std::string(11, '\xFF'), "protobuf.varint");
   // A piece that reaches behind its own message, but not behind the file.
-  ExpectRefused(BytesField(1, Tag(1, 2) + Varint(20) + "abc") + FivePieces(), "protobuf.truncated", {"20 bytes"});
+  ExpectRefused(BytesField(1, Tag(1, 2) + Varint(20) + "abc") + FivePieces(), "protobuf.truncated",
+                {"20 bytes"});
 }
 
 TEST(SentencePiece, EveryTruncationIsRefusedOrAShorterModel) {
   const std::string whole = FivePieces() + LlamaSettings();
   for (size_t n = 0; n < whole.size(); ++n) {
-    const auto error = ErrorOf([&] { EXPECT_LT(Parse(whole.substr(0, n)).tokenizer.tokens.size(), 6U); });
+    const auto error =
+        ErrorOf([&] { EXPECT_LT(Parse(whole.substr(0, n)).tokenizer.tokens.size(), 6U); });
     EXPECT_TRUE(!error || error->code() == ErrorCode::kData) << error->what();
   }
 }
@@ -139,7 +158,8 @@ TEST(SentencePiece, EveryFlippedBitIsAnErrorOrAModel) {
 }
 
 // A table for precompiled_charsmap: one block of units, then one string.
-std::string Charsmap(uint32_t root, uint32_t other = 0, uint32_t trie_bytes = 1024, const std::string& strings = std::string("x\0", 2)) {
+std::string Charsmap(uint32_t root, uint32_t other = 0, uint32_t trie_bytes = 1024,
+                     const std::string& strings = std::string("x\0", 2)) {
   std::string out(4 + 1024, '\0');
   std::memcpy(out.data(), &trie_bytes, 4);
   std::memcpy(out.data() + 4, &root, 4);
@@ -148,7 +168,9 @@ std::string Charsmap(uint32_t root, uint32_t other = 0, uint32_t trie_bytes = 10
 }
 
 TEST(SentencePiece, CharsmapsMustBeSound) {
-  const auto Model = [](const std::string& charsmap) { return FivePieces() + BytesField(3, BytesField(2, charsmap)); };
+  const auto Model = [](const std::string& charsmap) {
+    return FivePieces() + BytesField(3, BytesField(2, charsmap));
+  };
   EXPECT_EQ(Parse(Model(Charsmap(0))).charsmap_bytes, 1030U);
   EXPECT_EQ(Parse(Model(Charsmap(0xFF << 10, 0x80000001))).charsmap_bytes, 1030U);
   EXPECT_EQ(Parse(Model("")).charsmap_bytes, 0U);
@@ -169,10 +191,15 @@ TEST(SentencePiece, CharsmapsMustBeSound) {
 }
 
 TEST(SentencePiece, OnlyLlamasWayOfTokenizingIsConverted) {
-  const auto Convert = [](const std::string& bytes) { return ReadSentencePieceModel(AsBytes(bytes), "FILE"); };
+  const auto Convert = [](const std::string& bytes) {
+    return ReadSentencePieceModel(AsBytes(bytes), "FILE");
+  };
   EXPECT_EQ(Convert(FivePieces() + LlamaSettings()).tokens.size(), 5U);
-  const auto Refuse = [&](const std::string& trainer, const std::string& normalizer, std::string_view id, const std::string& word) {
-    const std::string bytes = FivePieces() + BytesField(2, VarintField(3, 2) + VarintField(35, 1) + trainer) + BytesField(3, normalizer);
+  const auto Refuse = [&](const std::string& trainer, const std::string& normalizer,
+                          std::string_view id, const std::string& word) {
+    const std::string bytes = FivePieces() +
+                              BytesField(2, VarintField(3, 2) + VarintField(35, 1) + trainer) +
+                              BytesField(3, normalizer);
     EXPECT_NO_THROW(Parse(bytes));
     ExpectError([&] { Convert(bytes); }, ErrorCode::kUnsupported, id, {"FILE", word});
   };
@@ -188,10 +215,13 @@ TEST(SentencePiece, OnlyLlamasWayOfTokenizingIsConverted) {
 }
 
 TEST(SentencePiece, IsToldByItsFirstBytes) {
-  const auto Looks = [](const std::string& bytes) { return LooksLikeSentencePiece(AsBytes(bytes)); };
+  const auto Looks = [](const std::string& bytes) {
+    return LooksLikeSentencePiece(AsBytes(bytes));
+  };
   EXPECT_TRUE(Looks(FivePieces()));
   EXPECT_TRUE(Looks(Piece(std::string(120, 'x'))));
-  for (const std::string other : {"", "\n", "\n\n\n\n", "{}", "IQ== 0\n", "\x0A\x02\x0A\x05"}) EXPECT_FALSE(Looks(other));
+  for (const std::string other : {"", "\n", "\n\n\n\n", "{}", "IQ== 0\n", "\x0A\x02\x0A\x05"})
+    EXPECT_FALSE(Looks(other));
 }
 
 TEST(SentencePiece, ReadsTheFixturesTokenizers) {

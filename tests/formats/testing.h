@@ -35,15 +35,18 @@ inline void ExpectError(const std::function<void()>& action, ErrorCode code, std
   EXPECT_EQ(error->code(), code) << error->what();
   EXPECT_EQ(error->id(), id) << error->what();
   for (const auto& word : words) {
-    EXPECT_NE(std::string(error->what()).find(word), std::string::npos) << word << " is not in: " << error->what();
+    EXPECT_NE(std::string(error->what()).find(word), std::string::npos)
+        << word << " is not in: " << error->what();
   }
   EXPECT_TRUE(error->has_file()) << error->what();
 }
 
-// A stream that gives at most `step` bytes to each call of the one below, and does not know its length.
+// A stream that gives at most `step` bytes to each call of the one below, and does not know its
+// length.
 class MemoryStream final : public ByteStream {
  public:
-  explicit MemoryStream(ByteView bytes, std::optional<uint64_t> size = std::nullopt) : bytes_(bytes), size_(size) {}
+  explicit MemoryStream(ByteView bytes, std::optional<uint64_t> size = std::nullopt)
+      : bytes_(bytes), size_(size) {}
   const std::string& name() const override { return name_; }
   std::optional<uint64_t> size_bytes() const override { return size_; }
   size_t Read(MutableByteView out) override {
@@ -69,7 +72,8 @@ inline std::shared_ptr<const MemoryBytes> InMemory(ByteView bytes) {
 // Writes to a vector that outlives the output.
 class VectorOutput final : public Output {
  public:
-  explicit VectorOutput(std::vector<uint8_t>& out, bool* committed = nullptr) : out_(out), committed_(committed) {}
+  explicit VectorOutput(std::vector<uint8_t>& out, bool* committed = nullptr)
+      : out_(out), committed_(committed) {}
   const std::string& name() const override { return name_; }
   void Write(ByteView bytes) override { out_.insert(out_.end(), bytes.begin(), bytes.end()); }
   void Commit() override {
@@ -85,7 +89,8 @@ class VectorOutput final : public Output {
 // Returns what the writer makes of a source, with bands of at most `band_bytes` (but whole rows).
 inline std::vector<uint8_t> WriteGguf(TensorSource& source, size_t band_bytes = 1 << 20) {
   uint64_t widest = 1;
-  for (const TensorInfo& tensor : source.manifest().tensors) widest = std::max(widest, tensor.row_bytes());
+  for (const TensorInfo& tensor : source.manifest().tensors)
+    widest = std::max(widest, tensor.row_bytes());
   std::vector<uint8_t> out, buffer(std::max<uint64_t>(widest, band_bytes));
   const auto sink = MakeGgufWriter(std::make_unique<VectorOutput>(out));
   sink->Begin(source.manifest());

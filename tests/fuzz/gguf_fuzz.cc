@@ -1,0 +1,170 @@
+// GGUF, from bytes to rows. Beyond "no crash": every extent is checked again in 128 bits, a stream
+// read byte by byte equals the file read at once, write after read is a fixpoint, and what is
+// allocated follows the input's size.
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "formats/buffered_stream.h"
+#include "formats/gguf_metadata.h"
+#include "formats/gguf_reader.h"
+#include "formats/gguf_writer.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+extern "C" {
+int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile void*, size_t),
+                                              void (*free_hook)(const volatile void*));
+}
+#define QUERN_COUNT_ALLOCATIONS 1
+#endif
+#endif
+
+namespace {
+
+using quern::ByteView;
+using quern::Error;
+
+void Require(bool condition) {
+  if (!condition) abort();
+}
+
+// Returns true if a reader may refuse a file in this way.
+bool IsRefusal(const Error& error) {
+  return error.has_file() && (error.code() == quern::ErrorCode::kData ||
+                              error.code() == quern::ErrorCode::kUnsupported);
+}
+
+size_t g_largest_allocation = 0;
+
+#ifdef QUERN_COUNT_ALLOCATIONS
+const int g_hooked = __sanitizer_install_malloc_and_free_hooks(
+    [](const volatile void*, size_t size) {
+      if (size > g_largest_allocation) g_largest_allocation = size;
+    },
+    [](const volatile void*) {});
+#endif
+
+// The bytes as they come through a pipe: the length is not known beforehand.
+class Pipe final : public quern::ByteStream {
+ public:
+  explicit Pipe(ByteView bytes) : bytes_(bytes) {}
+  const std::string& name() const override { return name_; }
+  std::optional<uint64_t> size_bytes() const override { return std::nullopt; }
+  size_t Read(quern::MutableByteView out) override {
+    const size_t n = std::min<size_t>(out.size(), bytes_.size() - position_);
+    if (n != 0) std::memcpy(out.data(), bytes_.data() + position_, n);
+    position_ += n;
+    return n;
+  }
+
+ private:
+  std::string name_ = "pipe";
+  ByteView bytes_;
+};
+
+class IntoVector final : public quern::Output {
+ public:
+  explicit IntoVector(std::vector<uint8_t>& out) : out_(out) {}
+  const std::string& name() const override { return name_; }
+  void Write(ByteView bytes) override { out_.insert(out_.end(), bytes.begin(), bytes.end()); }
+  void Commit() override {}
+
+ private:
+  std::string name_ = "vector";
+  std::vector<uint8_t>& out_;
+};
+
+// The extents once more, in 128 bits and from the file's own numbers.
+void CheckExtents(const quern::GgufFile& file, uint64_t file_bytes) {
+  using Wide = unsigned __int128;
+  const auto& tensors = file.manifest().tensors;
+  Wide end = file.layout().data_offset;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const quern::BlockLayout& layout = quern::LayoutOf(tensors[i].dtype);
+    Wide n_elems = 1;
+    for (size_t d = 0; d < tensors[i].shape.rank(); ++d) n_elems *= tensors[i].shape.dim(d);
+    Require(n_elems % layout.block_elems == 0);
+    const Wide n_bytes = n_elems / layout.block_elems * layout.block_bytes;
+    Require(n_bytes == tensors[i].size_bytes());
+    Require(Wide{file.tensor_offset(i)} == end);
+    Require(n_bytes == 0 || end + n_bytes <= file_bytes);
+    const Wide alignment = file.layout().alignment;
+    end = (end + n_bytes + alignment - 1) / alignment * alignment;
+  }
+  Require(end == file.layout().data_end || tensors.empty());
+}
+
+// Returns what the writer makes of a source, or nothing where the source throws.
+std::vector<uint8_t> Written(quern::TensorSource& source, size_t band_bytes) {
+  std::vector<uint8_t> out;
+  uint64_t widest = 1;
+  for (const auto& tensor : source.manifest().tensors) {
+    if (tensor.rows() != 0) widest = std::max(widest, tensor.row_bytes());
+  }
+  std::vector<uint8_t> buffer(std::max<uint64_t>(widest, band_bytes));
+  const auto sink = quern::MakeGgufWriter(std::make_unique<IntoVector>(out));
+  sink->Begin(source.manifest());
+  while (const auto band = source.Next(buffer)) sink->Put(*band);
+  sink->Finish();
+  Require(out.size() == quern::GgufFileBytes(source.manifest()));
+  return out;
+}
+
+// Returns the opened file, or null where it is refused.
+std::unique_ptr<quern::GgufFile> Open(ByteView bytes) {
+  try {
+    return std::make_unique<quern::GgufFile>(std::make_shared<quern::MemoryBytes>(bytes, "file"));
+  } catch (const Error& error) {
+    Require(IsRefusal(error));
+    return nullptr;
+  }
+}
+
+// Nothing of this may throw: the file was found valid.
+void CheckValidFile(const quern::GgufFile& file, ByteView bytes) {
+  CheckExtents(file, bytes.size());
+  quern::StoreWalk walk(file);
+  const auto written = Written(walk, 64);
+  // Through a pipe, one byte at a time: the same.
+  const auto piped = quern::ReadGgufStream(std::make_unique<Pipe>(bytes));
+  Require(Written(*piped, 1) == written);
+  // Written and read again: the same.
+  const auto again = Open(written);
+  Require(again != nullptr && again->trailing_bytes() == 0);
+  CheckExtents(*again, written.size());
+  quern::StoreWalk walk_again(*again);
+  Require(Written(walk_again, 1 << 20) == written);
+}
+
+// Reads a header; returns its bytes, or nothing where it is refused.
+std::optional<uint64_t> HeaderBytes(quern::ByteStream& stream) {
+  try {
+    return quern::ReadGgufHeader(stream).header_bytes;
+  } catch (const Error& error) {
+    Require(IsRefusal(error));
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const ByteView bytes(data, size);
+  const quern::MemoryBytes file(bytes, "file");
+  quern::RandomAccessStream at_once(file);
+  g_largest_allocation = 0;
+  const auto from_file = HeaderBytes(at_once);
+  Require(g_largest_allocation <= 16 * size + (size_t{1} << 20));
+  Pipe pipe(bytes);
+  quern::BufferedStream one_by_one(pipe, 1);
+  const auto from_pipe = HeaderBytes(one_by_one);
+  // The file's length only ever adds reasons to refuse.
+  Require(!from_file || from_pipe == from_file);
+  Require(!from_pipe || one_by_one.position() == *from_pipe);
+  if (const auto opened = Open(bytes)) CheckValidFile(*opened, bytes);
+  return 0;
+}
