@@ -80,7 +80,7 @@ class IntoVector final : public quern::Output {
 
 // The extents once more, in 128 bits and from the file's own numbers.
 void CheckExtents(const quern::GgufFile& file, uint64_t file_bytes) {
-  using Wide = unsigned __int128;
+  __extension__ typedef unsigned __int128 Wide;
   const auto& tensors = file.manifest().tensors;
   Wide end = file.layout().data_offset;
   for (size_t i = 0; i < tensors.size(); ++i) {
