@@ -1,0 +1,25 @@
+// Are the weights of a model sound? Reads every one of them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "formats/core/finding.h"
+#include "formats/core/log.h"
+#include "formats/core/stream.h"
+
+namespace quern {
+
+struct IntegrityOptions {
+  unsigned threads = 0;  // 0: as many as the machine has
+  uint64_t memory_bytes = uint64_t{512} << 20;
+  Progress* progress = nullptr;  // advanced by bytes; may be null
+};
+
+// Reads all tensors of `store` and returns a finding for each that holds NaN or infinite values
+// (how many, and the first: file, row, column, byte offset), cannot be read, or is of a type that
+// quern cannot decode (a note). The findings stand in the order of the tensors.
+// Throws: Error kMemory "memory.budget" if a row does not fit.
+std::vector<Finding> CheckWeights(const TensorStore& store, const IntegrityOptions& options);
+
+}  // namespace quern
