@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -108,8 +109,7 @@ class StateDictReader {
     std::string_view name;
     PickleValue value;
   };
-  // Returns the tensors of `dict`, whose names are distinct (so that all names together are no
-  // longer than the pickle).
+  // Returns the tensors of `dict`, whose names are distinct.
   std::vector<NamedTensor> NamedTensors(PickleValue dict) {
     const uint64_t limit = kFreeTensors + archive_.bytes().size_bytes() / kMinBytesPerTensor;
     std::vector<NamedTensor> tensors;
@@ -130,12 +130,17 @@ class StateDictReader {
       tensors.push_back({name_, value});
       names.push_back(name_);
     }
-    std::ranges::sort(names);
-    const auto twice = std::ranges::adjacent_find(names);
-    if (twice != names.end()) {
+    // First by place: one text that is the name of many tensors must not be compared with itself
+    // again and again. What is left are distinct texts, together no longer than the pickle.
+    const auto refuse_twice = [&](auto key) {
+      std::ranges::sort(names, {}, key);
+      const auto twice = std::ranges::adjacent_find(names, {}, key);
+      if (twice == names.end()) return;
       name_ = *twice;
       throw Fail("torch.duplicate-tensor", "two tensors have the same name");
-    }
+    };
+    refuse_twice([](std::string_view name) { return name.data(); });
+    refuse_twice(std::identity{});
     return tensors;
   }
 
