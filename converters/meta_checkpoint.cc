@@ -229,6 +229,7 @@ std::vector<std::string> InputFiles(const std::string& path) {
 }  // namespace
 
 std::unique_ptr<TensorStore> OpenMetaFiles(MetaFiles files, const CheckpointOptions& options) {
+  if (files.shards.empty()) throw NoShards(files.name);
   Faults faults;
   Parts parts{std::move(files.name), std::move(files.shards), {}, true, std::nullopt,
               std::move(files.tokenizer_file), std::move(files.tokenizer_bytes)};

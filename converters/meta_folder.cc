@@ -104,6 +104,13 @@ std::string ShardName(uint32_t number) {
   return "consolidated." + std::string(number < 10 ? "0" : "") + std::to_string(number) + ".pth";
 }
 
+Error NoShards(const std::string& folder) {
+  return DataError("meta.shard-missing", "no shard files")
+      .File(folder)
+      .Expected("consolidated.00.pth and so on")
+      .Hint("download the weights into the folder of params.json");
+}
+
 bool IsMetaFolder(const std::string& path) {
   std::error_code error;
   if (!fs::is_directory(path, error)) return false;
@@ -138,12 +145,7 @@ MetaFolder ListMetaFolder(const std::string& path, Faults& faults) {
   std::sort(numbers.begin(), numbers.end());
   for (const uint32_t number : numbers) files.shards.push_back(Join(path, ShardName(number)));
   if (numbers.empty() && others.size() == 1) files.shards = others;
-  if (files.shards.empty()) {
-    faults.Add(DataError("meta.shard-missing", "no shard files")
-                   .File(path)
-                   .Expected("consolidated.00.pth and so on")
-                   .Hint("download the weights into the folder of params.json"));
-  }
+  if (files.shards.empty()) faults.Add(NoShards(path));
   CheckForeignNames(names, files, faults);
   CheckNumbers(numbers, path, faults);
   files.gapless = !files.shards.empty() && (numbers.empty() || numbers.back() + 1 == numbers.size());

@@ -26,6 +26,9 @@ bool IsMetaFolder(const std::string& path);
 // Throws: Error kSystem if the folder cannot be listed.
 MetaFolder ListMetaFolder(const std::string& path, Faults& faults);
 
+// Returns the error for a checkpoint without any shard.
+Error NoShards(const std::string& folder);
+
 // Returns the number in "consolidated.NN.pth", or nothing for any other name.
 std::optional<uint32_t> ShardNumber(std::string_view file_name);
 // Returns "consolidated.NN.pth".
