@@ -1,6 +1,7 @@
 // Malformed and hostile checkpoints as a whole: what each layer lets through, the next must refuse.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <string>
 #include <vector>
@@ -289,22 +290,40 @@ TEST(HostileTorchTest, EveryTruncationIsAnError) {
 
 TEST(HostileTorchTest, EveryFlippedBitIsSeenOrMeansNothing) {
   const std::string good = testing::TinyPth();
+  // What no reader needs: versions, times, attributes, padding, and what the directory says better.
+  std::vector<bool> means_nothing(good.size());
+  const auto ignore = [&](size_t begin, size_t end) {
+    std::fill(means_nothing.begin() + static_cast<ptrdiff_t>(begin),
+              means_nothing.begin() + static_cast<ptrdiff_t>(end), true);
+  };
+  struct Place {
+    size_t local, name_bytes, data, descriptor;
+  };
+  size_t central = 0x2D2;
+  for (const Place& place : {Place{0, 13, 0x40, 0x157}, Place{0x167, 11, 0x1C0, 0x1CC},
+                             Place{0x1DC, 11, 0x240, 0x246}, Place{0x256, 12, 0x2C0, 0x2C2}}) {
+    ignore(place.local + 4, place.local + 6);
+    ignore(place.local + 10, place.local + 26);
+    ignore(place.local + 30 + place.name_bytes, place.data);
+    ignore(place.descriptor, place.descriptor + 16);
+    ignore(central + 4, central + 8);
+    ignore(central + 12, central + 16);
+    ignore(central + 36, central + 42);
+    central += 46 + place.name_bytes;
+  }
+  ASSERT_EQ(central, 0x3B9u);  // zip64 records: versions, number of disks
+  ignore(0x3B9 + 12, 0x3B9 + 16);
+  ignore(0x3F1 + 16, 0x3F1 + 20);
+
   const std::string expected = Outcome(good);
-  std::string unseen;  // where flips change nothing that is read
   for (size_t i = 0; i < good.size(); ++i) {
     for (int bit = 0; bit < 8; ++bit) {
       std::string bad = good;
       bad[i] = static_cast<char>(bad[i] ^ 1 << bit);
-      if (Outcome(bad) != expected) continue;
-      if (unseen.empty() || static_cast<uint8_t>(unseen.back()) != i % 256)
-        unseen += static_cast<char>(i % 256);
+      const bool is_seen = Outcome(bad) != expected;
+      EXPECT_TRUE(is_seen || means_nothing[i]) << "byte " << i << ", bit " << bit;
     }
   }
-  // Versions and times (6 bytes in local headers, 8 in the directory, 6 in zip64), padding ('Z',
-  // and the two letters of its id), descriptors, attributes: 4 entries. None of it is data.
-  const size_t padding = 2 * 4 + 17 + 44 + 55 + 60, descriptors = 4 * 16;
-  const size_t headers = 4 * 6, directory = 4 * (4 + 4 + 6), zip64 = 4;
-  EXPECT_LE(unseen.size(), padding + descriptors + headers + directory + zip64 + 4);
 }
 
 TEST(HostileTorchTest, RandomDamageNeverCrashes) {
