@@ -68,16 +68,17 @@ class CheckCommand final : public Command {
     std::vector<Finding> findings = CheckCheckpoint(path_, {.context_length = {}, .name = ""});
     if (is_folder) Append(VerifyChecklist(path_, &session.terminal), findings);
     if (no_weights_) return findings;
+    IntegrityOptions options{.threads = session.threads, .progress = &session.terminal};
+    if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
     try {
       // The sums of zip entries are checked while rows are read.
-      const auto store = OpenCheckpoint(path_);
-      IntegrityOptions options{.threads = session.threads, .progress = &session.terminal};
-      if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
-      Append(CheckWeights(*store, options), findings);
+      Append(CheckWeights(*OpenCheckpoint(path_), options), findings);
     } catch (const Error& error) {
       // What keeps the checkpoint from opening was found above, unless only opening sees it.
       if (error.code() == ErrorCode::kMemory || error.code() == ErrorCode::kBug) throw;
       if (!HasErrors(findings)) findings.push_back(FindingFrom(error));
+      // The whole cannot be opened, but the weights of its sound shards can be looked at.
+      for (const auto& part : OpenSoundParts(path_)) Append(CheckWeights(*part, options), findings);
     }
     return findings;
   }
