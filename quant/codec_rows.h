@@ -12,6 +12,9 @@ extern const BlockCodec kCodecQ3K;                         // q3_k.cc
 extern const BlockCodec kCodecQ4K;                         // q4_k.cc
 extern const BlockCodec kCodecQ5K;                         // q5_k.cc
 extern const BlockCodec kCodecQ6K;                         // q6_k.cc
+extern const BlockCodec kCodecQ4_1;                        // q4_1.cc
+extern const BlockCodec kCodecQ5_0;                        // q5_0.cc
+extern const BlockCodec kCodecQ5_1;                        // q5_1.cc
 extern const BlockCodec kCodecQ8_0;                        // q8_0.cc
 
 }  // namespace quern

@@ -39,11 +39,14 @@ constexpr size_t kElems = 256, kBytes = 110;
 
 constexpr GridRange kRange = {-4, 3, -32, 31};
 
-// Found by trial on four sets of weights.
-GridEffort EffortOf(Effort effort) {
+// Found by trial on four sets of weights. With importance the extreme may not matter, so more
+// scales are worth trying.
+GridEffort EffortOf(Effort effort, bool weighted) {
   if (effort == Effort::kFast) return {3.6f, 4.6f, 4, 3.4f, 4};
-  if (effort == Effort::kNormal) return {3.6f, 4.6f, 8, 3.4f, 4};
-  return {3.6f, 5.0f, 12, 3.6f, 8};
+  if (effort == Effort::kNormal) {
+    return weighted ? GridEffort{3.6f, 6.5f, 16, 5.0f, 12} : GridEffort{3.6f, 4.6f, 8, 3.4f, 4};
+  }
+  return weighted ? GridEffort{3.6f, 8.0f, 20, 6.0f, 16} : GridEffort{3.6f, 5.0f, 12, 3.6f, 8};
 }
 
 template <bool kWeighted>
@@ -131,7 +134,7 @@ void EncodeBatch(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT imp
 }
 
 void EncodeQ3K(const EncodeInput& in, uint8_t* out) {
-  const GridEffort effort = EffortOf(in.effort);
+  const GridEffort effort = EffortOf(in.effort, in.importance != nullptr);
   ForEachBatch<kElems, kBytes>(
       in, out, [&](const float* x, const float* w, uint8_t* blocks) HWY_ATTR {
         w != nullptr ? EncodeBatch<true>(x, w, effort, blocks)

@@ -1,7 +1,8 @@
 // q8_0: 32 signed bytes times one scale.
 //
-// The scale is the largest magnitude / 127; codes are rounded half away from zero with the inverse
-// of the scale before it is rounded to binary16: ggml's rule, byte for byte.
+// At effort fast, without importance, the rule is ggml's, byte for byte: the scale is the largest
+// magnitude / 127; codes are rounded half away from zero with the inverse of the scale before it is
+// rounded to binary16. Otherwise the encoder aims at the least squared error.
 // Source: quant/BLOCKS.md, "q8_0".
 #include <algorithm>
 #include <cmath>
@@ -16,8 +17,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "quant/half-inl.h"
-#include "quant/simd-inl.h"
+#include "quant/block32-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace quern {
@@ -69,11 +69,48 @@ HWY_INLINE void EncodeQ8Group(const float* HWY_RESTRICT x, uint64_t n_blocks,
   }
 }
 
-void EncodeQ8_0(const EncodeInput& in, uint8_t* out) {
+// The codes that the extreme is mapped to, in the order in which they help most.
+// Found by greedy search over four sets of weights.
+constexpr float kReaches[] = {127, 125, 124, 126, 122, 120, 123, 117,
+                              121, 119, 118, 116, 115, 114, 113, 112};
+
+template <bool kWeighted>
+void EncodeSearched(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT importance,
+                    Effort effort, uint8_t* HWY_RESTRICT out) {
+  const DUint du;
+  Tile32 tile;
+  LoadTile32<kWeighted>(blocks, importance, tile);
+  const size_t n_reaches =
+      effort == Effort::kFast ? 4 : effort == Effort::kNormal ? 8 : std::size(kReaches);
+  const auto scale = SearchSymmetric<kWeighted, false>(tile, -127, 127, 0, kReaches, n_reaches);
+  StoreLanes<2>(F16BitsFromF32(DFloat(), scale), out, kQ8Bytes);
+  const auto word = [&](size_t i) HWY_ATTR {
+    auto bytes = hn::Zero(du);
+    for (size_t k = 4; k-- > 0;) {
+      const auto code = hn::And(tile.CodeAt(i + k), hn::Set(du, 255));
+      bytes = hn::Or(hn::ShiftLeft<8>(bytes), code);
+    }
+    return bytes;
+  };
+  for (size_t i = 0; i < kQ8Elems; i += 16) {
+    StoreWords(word(i), word(i + 4), word(i + 8), word(i + 12), out + 2 + i, kQ8Bytes);
+  }
+}
+
+void EncodePlain(const EncodeInput& in, uint8_t* out) {
   const uint64_t n_blocks = in.n_rows * in.n_cols / kQ8Elems;
   for (uint64_t b = 0; b < n_blocks; b += kQ8Group) {
     EncodeQ8Group(in.x + b * kQ8Elems, HWY_MIN(kQ8Group, n_blocks - b), out + b * kQ8Bytes);
   }
+}
+
+void EncodeQ8_0(const EncodeInput& in, uint8_t* out) {
+  if (in.effort == Effort::kFast && in.importance == nullptr) return EncodePlain(in, out);
+  ForEachBatch<kQ8Elems, kQ8Bytes>(
+      in, out, [&](const float* x, const float* w, uint8_t* blocks) HWY_ATTR {
+        w != nullptr ? EncodeSearched<true>(x, w, in.effort, blocks)
+                     : EncodeSearched<false>(x, nullptr, in.effort, blocks);
+      });
 }
 
 void DecodeQ8_0(const uint8_t* blocks, uint64_t n_elems, float* out) {
@@ -101,7 +138,10 @@ namespace {
 
 constexpr uint64_t kElems = 32, kBytes = 34;
 
-void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
+HWY_EXPORT(EncodeQ8_0);
+HWY_EXPORT(DecodeQ8_0);
+
+void EncodePlainScalar(const EncodeInput& in, uint8_t* out) {
   const float* x = in.x;
   for (const float* end = x + in.n_rows * in.n_cols; x != end; x += kElems, out += kBytes) {
     float most = 0;
@@ -116,6 +156,14 @@ void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
   }
 }
 
+void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
+  if (in.effort == Effort::kFast && in.importance == nullptr) {
+    EncodePlainScalar(in, out);
+  } else {
+    HWY_STATIC_DISPATCH(EncodeQ8_0)(in, out);
+  }
+}
+
 void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
   for (uint64_t k = 0; k < n_elems; k += kElems, blocks += kBytes) {
     const float scale = F16ToF32(LoadLE<uint16_t>(blocks));
@@ -125,8 +173,6 @@ void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept 
   }
 }
 
-HWY_EXPORT(EncodeQ8_0);
-HWY_EXPORT(DecodeQ8_0);
 void Encode(const EncodeInput& in, uint8_t* out) noexcept {
   HWY_DYNAMIC_DISPATCH(EncodeQ8_0)(in, out);
 }

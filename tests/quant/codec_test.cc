@@ -69,7 +69,7 @@ TEST_P(CodecTest, FiniteWeightsGiveFiniteBlocks) {
 TEST_P(CodecTest, RelativeErrorIsWithinTheTypesBound) {
   // Bounds on ||x - y|| / ||x|| for Gaussian rows, a little above what the types' resolution gives.
   const double bits = layout().bits_per_weight();
-  const double bound = bits >= 32 ? 0 : bits >= 16 ? 0.003 : 1.7 * std::pow(2.0, -(bits - 0.5));
+  const double bound = bits >= 32 ? 0 : bits >= 16 ? 0.003 : 2.0 * std::pow(2.0, -(bits - 0.5));
   const std::vector<float> x = GaussianWeights(256 * 64);
   for (const Effort effort : kEfforts) {
     const auto y = Decoded(codec(), Encoded(codec(), codec().encode, x, effort));

@@ -24,6 +24,9 @@ constexpr PlainRule kPlainRules[] = {
     {DType::kF16, 0x46d8ea8ec86190b3},
     {DType::kBF16, 0xc852d2c983d54232},
     {DType::kQ4_0, 0x82a525e88979d7ac},
+    {DType::kQ4_1, 0x204690fc8916e43f},
+    {DType::kQ5_0, 0x0ce8749698dea021},
+    {DType::kQ5_1, 0x499e28128fb82bab},
     {DType::kQ8_0, 0x106e1beee4004d38},
 };
 
