@@ -3,6 +3,8 @@
 #include <string>
 
 #include "formats/core/error.h"
+#include "verify/pre_tokenizer.h"
+#include "verify/tokenizer_bpe.h"
 #include "verify/tokenizer_spm.h"
 
 namespace quern {
@@ -19,12 +21,18 @@ std::unique_ptr<TextTokenizer::Encoder> MakeEncoder(const Tokenizer& tokenizer) 
       throw UnsupportedError("tokenizer.none", "the model has no vocabulary to read text with")
           .Hint("convert it again with its tokenizer file beside the weights");
     case Tokenizer::Kind::kBytePair:
+      if (const PreTokenizer* pre = FindPreTokenizer(tokenizer.pre)) {
+        return MakeBpeEncoder(tokenizer, *pre);
+      }
+      throw UnsupportedError("tokenizer.pre", "quern does not know this vocabulary's pre-tokenizer")
+          .Found(Quoted(tokenizer.pre))
+          .Expected("llama-bpe or gpt-2");
     case Tokenizer::Kind::kOther:
       break;
   }
   throw UnsupportedError("tokenizer.kind", "quern cannot encode text with this vocabulary")
       .Found(Quoted(tokenizer.model_name))
-      .Expected("a SentencePiece vocabulary (\"llama\")");
+      .Expected("SentencePiece (\"llama\") or byte-level BPE (\"gpt2\")");
 }
 
 // llama.cpp's defaults where the vocabulary is silent.
@@ -35,7 +43,8 @@ struct SpecialDefaults {
 
 SpecialDefaults DefaultsOf(const Tokenizer& tokenizer) {
   if (tokenizer.kind == Tokenizer::Kind::kBytePair) {
-    return {11, 11, false};
+    const PreTokenizer* pre = FindPreTokenizer(tokenizer.pre);
+    return {11, 11, pre != nullptr && pre->adds_bos};
   }
   return {1, 2, true};
 }

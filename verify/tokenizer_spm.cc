@@ -4,11 +4,13 @@
 #include <array>
 #include <bitset>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "formats/core/error.h"
+#include "verify/pair_merger.h"
 #include "verify/user_tokens.h"
 
 namespace quern {
@@ -67,76 +69,19 @@ class NeighbourTable {
   std::unordered_set<uint64_t> wide_;
 };
 
-// Merges the characters of one piece of text; its buffers are used again for the next.
-class Merger {
- public:
-  using TokenMap = std::unordered_map<std::string_view, int32_t>;
-  Merger(const TokenMap& ids, const std::vector<float>& scores) : ids_(ids), scores_(scores) {}
+using TokenMap = std::unordered_map<std::string_view, int32_t>;
 
-  // Calls emit(symbol text) for each symbol that is left, in order.
-  template <typename Emit>
-  void Run(std::string_view text, const Emit& emit) {
-    text_ = text;
-    symbols_.clear();
-    queue_.clear();
-    for (size_t at = 0; at < text.size();) {
-      const size_t size = CharBytesAt(text, at);
-      const auto index = static_cast<uint32_t>(symbols_.size());
-      symbols_.push_back({static_cast<uint32_t>(at), static_cast<uint32_t>(size), index - 1,
-                          index + 1});
-      at += size;
-    }
-    const auto n = static_cast<uint32_t>(symbols_.size());
-    for (uint32_t i = 0; i + 1 < n; ++i) Offer(i, i + 1);
-    while (!queue_.empty()) MergeBest();
-    for (uint32_t i = 0; i < n; i = symbols_[i].next) {
-      emit(text.substr(symbols_[i].begin, symbols_[i].size));
-    }
+// Two symbols merge if together they are a token; the better its score, the sooner.
+struct SpmRules {
+  using Priority = float;
+  std::optional<SymbolMerge<float>> Find(std::string_view both, const TextSymbol&,
+                                         const TextSymbol&) const {
+    const auto found = ids.find(both);
+    if (found == ids.end()) return std::nullopt;
+    return SymbolMerge<float>{-scores[static_cast<size_t>(found->second)], 0};
   }
-
- private:
-  struct Symbol {
-    uint32_t begin, size;  // size 0: merged into its left neighbour
-    uint32_t prev, next;   // prev of the first and next of the last are out of range
-  };
-  struct Pair {
-    float score;
-    uint32_t left, right, size;
-    bool operator<(const Pair& other) const {  // true if `other` goes first
-      return score != other.score ? score < other.score : left > other.left;
-    }
-  };
-
-  void Offer(uint32_t left, uint32_t right) {
-    if (left >= symbols_.size() || right >= symbols_.size()) return;
-    const uint32_t size = symbols_[left].size + symbols_[right].size;
-    const auto found = ids_.find(text_.substr(symbols_[left].begin, size));
-    if (found == ids_.end()) return;
-    queue_.push_back({scores_[static_cast<size_t>(found->second)], left, right, size});
-    std::push_heap(queue_.begin(), queue_.end());
-  }
-
-  void MergeBest() {
-    std::pop_heap(queue_.begin(), queue_.end());
-    const Pair pair = queue_.back();
-    queue_.pop_back();
-    Symbol& left = symbols_[pair.left];
-    Symbol& right = symbols_[pair.right];
-    // One of the two has merged with another since.
-    if (left.size == 0 || right.size == 0 || left.size + right.size != pair.size) return;
-    left.size = pair.size;
-    right.size = 0;
-    left.next = right.next;
-    if (right.next < symbols_.size()) symbols_[right.next].prev = pair.left;
-    Offer(left.prev, pair.left);
-    Offer(pair.left, left.next);
-  }
-
-  const TokenMap& ids_;
-  const std::vector<float>& scores_;
-  std::string_view text_;
-  std::vector<Symbol> symbols_;
-  std::vector<Pair> queue_;
+  const TokenMap& ids;
+  const std::vector<float>& scores;
 };
 
 class SpmEncoder final : public TextTokenizer::Encoder {
@@ -165,7 +110,8 @@ class SpmEncoder final : public TextTokenizer::Encoder {
   }
 
   void Encode(std::string_view text, std::vector<int32_t>& ids) const override {
-    Merger merger(ids_, scores_);
+    const SpmRules rules{ids_, scores_};
+    Merger merger(rules);
     std::string marked;
     bool behind_token = true;
     for (const TextFragment& fragment : user_tokens_.Split(text)) {
@@ -189,6 +135,8 @@ class SpmEncoder final : public TextTokenizer::Encoder {
   }
 
  private:
+  using Merger = PairMerger<SpmRules>;
+
   void FindByteTokens() {
     constexpr std::string_view kHex = "0123456789ABCDEF";
     for (size_t byte = 0; byte < 256; ++byte) {
@@ -202,19 +150,29 @@ class SpmEncoder final : public TextTokenizer::Encoder {
 
   // Cuts `text` where no token can cross and encodes the pieces.
   void EncodeMarked(std::string_view text, Merger& merger, std::vector<int32_t>& ids) const {
-    const auto emit = [&](std::string_view symbol) { EmitSymbol(symbol, ids); };
+    const auto encode = [&](std::string_view piece) {
+      merger.Clear();
+      for (size_t at = 0; at < piece.size();) {
+        const size_t size = CharBytesAt(piece, at);
+        merger.Add(static_cast<uint32_t>(size), 0);
+        at += size;
+      }
+      merger.Run(piece, [&](const TextSymbol& symbol) {
+        EmitSymbol(piece.substr(symbol.begin, symbol.size), ids);
+      });
+    };
     size_t begin = 0;
     std::string_view left;
     for (size_t at = 0; at < text.size();) {
       const std::string_view right = text.substr(at, CharBytesAt(text, at));
       if (!left.empty() && !neighbours_.Contains(left, right)) {
-        merger.Run(text.substr(begin, at - begin), emit);
+        encode(text.substr(begin, at - begin));
         begin = at;
       }
       left = right;
       at += right.size();
     }
-    merger.Run(text.substr(begin), emit);
+    encode(text.substr(begin));
   }
 
   void EmitSymbol(std::string_view symbol, std::vector<int32_t>& ids) const {
@@ -241,7 +199,7 @@ class SpmEncoder final : public TextTokenizer::Encoder {
   UserTokens user_tokens_;
   bool add_space_prefix_;
   std::vector<float> scores_;
-  Merger::TokenMap ids_;
+  TokenMap ids_;
   NeighbourTable neighbours_;
   std::array<int32_t, 256> byte_tokens_{};
   int32_t unknown_ = -1;

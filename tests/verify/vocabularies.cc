@@ -39,17 +39,24 @@ std::string AssetPath(const std::string& name) {
   return (root != nullptr ? std::string(root) : QUERN_SOURCE_DIR "/../shared/assets") + "/" + name;
 }
 
-std::optional<Tokenizer> Llama2Vocabulary() {
-  const std::string path = AssetPath("tokenizers/llama2/tokenizer.model");
+std::optional<std::string> ReadAsset(const std::string& name) {
+  const std::string path = AssetPath(name);
   if (!std::filesystem::exists(path)) return std::nullopt;
-  return ReadSentencePieceModel(AsBytes(ReadWholeFile(path, kMaxAssetBytes)), path);
+  return ReadWholeFile(path, kMaxAssetBytes);
+}
+
+std::optional<Tokenizer> Llama2Vocabulary() {
+  const auto bytes = ReadAsset("tokenizers/llama2/tokenizer.model");
+  if (!bytes) return std::nullopt;
+  return ReadSentencePieceModel(AsBytes(*bytes), "tokenizer.model");
 }
 
 std::vector<TextAndIds> ReadVectors(const std::string& name) {
-  const std::string base = AssetPath("tokenizer-vectors/" + name);
-  if (!std::filesystem::exists(base + ".inp")) return {};
-  const std::string texts = ReadWholeFile(base + ".inp", kMaxAssetBytes);
-  std::istringstream ids(ReadWholeFile(base + ".out", kMaxAssetBytes));
+  const auto inputs = ReadAsset("tokenizer-vectors/" + name + ".inp");
+  const auto outputs = ReadAsset("tokenizer-vectors/" + name + ".out");
+  if (!inputs || !outputs) return {};
+  const std::string& texts = *inputs;
+  std::istringstream ids(*outputs);
   const std::string separator = "\n__ggml_vocab_test__\n";
   std::vector<TextAndIds> vectors;
   for (size_t begin = 0; begin <= texts.size();) {

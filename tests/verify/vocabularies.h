@@ -15,6 +15,9 @@ Tokenizer ByteVocabulary();
 // Returns the path of an asset that is not committed: under $QUERN_ASSETS, or beside the source.
 std::string AssetPath(const std::string& name);
 
+// Returns the bytes of an asset, or nothing where it is not there.
+std::optional<std::string> ReadAsset(const std::string& name);
+
 // Returns the vocabulary of Llama 2, or nothing where its file is not there.
 std::optional<Tokenizer> Llama2Vocabulary();
 
