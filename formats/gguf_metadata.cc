@@ -628,6 +628,23 @@ class TokenizerReader {
 
 // ---- The rest ----
 
+constexpr std::string_view kSplitIndex = "split.no";
+constexpr std::string_view kSplitParts = "split.count";
+constexpr std::string_view kSplitTensors = "split.tensors.count";
+
+// Returns the value of a key of the whole list, which must have that type; 0 if it is absent.
+uint64_t SplitNumber(const std::vector<MetadataEntry>& metadata, std::string_view file,
+                     std::string_view key, MetadataType type) {
+  const auto it = std::ranges::find(metadata, key, &MetadataEntry::key);
+  if (it == metadata.end()) return 0;
+  if (it->value.type == type) return it->value.bits();
+  throw DataError("gguf.key-type", "value has the wrong type")
+      .File(Escaped(file, 4096))
+      .Where("key " + Quoted(key))
+      .Found(NameOf(it->value.type))
+      .Expected(NameOf(type));
+}
+
 void CheckQuantizationVersion(KeyReader& keys, const std::vector<TensorInfo>& tensors,
                               std::string_view file) {
   constexpr std::string_view kKey = "general.quantization_version";
@@ -699,12 +716,30 @@ Manifest ManifestFromGguf(std::vector<MetadataEntry> metadata, std::vector<Tenso
     const bool stays = row.key == "general.architecture" && !manifest.spec;
     if (row.part == Part::kGeneral && !stays) keys.Take(row.key);
   }
-  keys.Take(kGgufAlignmentKey);  // A property of the file, not of the model.
+  // Properties of the file, not of the model.
+  for (const auto key : {kGgufAlignmentKey, kSplitIndex, kSplitParts, kSplitTensors})
+    keys.Take(key);
   for (size_t i = 0; i < metadata.size(); ++i) {
     if (!keys.IsTaken(i)) manifest.metadata.push_back(std::move(metadata[i]));
   }
   manifest.tensors = std::move(tensors);
   return manifest;
+}
+
+std::optional<GgufSplit> SplitOf(const std::vector<MetadataEntry>& metadata,
+                                 std::string_view file) {
+  const uint64_t index = SplitNumber(metadata, file, kSplitIndex, MetadataType::kUint16);
+  const uint64_t n_parts = SplitNumber(metadata, file, kSplitParts, MetadataType::kUint16);
+  const uint64_t n_tensors = SplitNumber(metadata, file, kSplitTensors, MetadataType::kInt32);
+  if (n_parts <= 1) return std::nullopt;
+  if (index >= n_parts || n_tensors > kGgufMaxTensors) {
+    throw DataError("gguf.split", "keys of a split model contradict each other")
+        .File(Escaped(file, 4096))
+        .Found(fmt::format("part {} of {} with {} tensors", index, n_parts,
+                           static_cast<int64_t>(n_tensors)));
+  }
+  return GgufSplit{static_cast<uint32_t>(index), static_cast<uint32_t>(n_parts),
+                   static_cast<uint32_t>(n_tensors)};
 }
 
 std::vector<MetadataEntry> MetadataFromManifest(const Manifest& manifest) {

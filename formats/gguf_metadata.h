@@ -41,6 +41,16 @@ TensorRoleAndLayer ParseTensorName(std::string_view name);
 Manifest ManifestFromGguf(std::vector<MetadataEntry> metadata, std::vector<TensorInfo> tensors,
                           std::string_view file);
 
+// Which part of a split model a file is.
+struct GgufSplit {
+  uint32_t index = 0;      // of this file, from 0
+  uint32_t n_parts = 0;    // at least 2
+  uint32_t n_tensors = 0;  // in all parts together
+};
+// Returns what the keys split.* say, or nothing if the file is a whole model.
+// Throws: Error kData "gguf.key-type", "gguf.split".
+std::optional<GgufSplit> SplitOf(const std::vector<MetadataEntry>& metadata, std::string_view file);
+
 // Returns the keys of the header of `manifest`, in canonical order.
 std::vector<MetadataEntry> MetadataFromManifest(const Manifest& manifest);
 

@@ -7,20 +7,21 @@
 #include "formats/buffered_stream.h"
 #include "formats/core/check.h"
 #include "formats/gguf_metadata.h"
+#include "formats/gguf_split.h"
 
 namespace quern {
 namespace {
-
-GgufHeader HeaderOf(const RandomAccessBytes& bytes) {
-  RandomAccessStream stream(bytes);
-  BufferedStream buffered(stream);
-  return ReadGgufHeader(buffered);
-}
 
 class GgufStream final : public TensorSource {
  public:
   explicit GgufStream(std::unique_ptr<ByteStream> stream)
       : inner_(std::move(stream)), stream_(*inner_), header_(ReadGgufHeader(stream_)) {
+    if (const auto split = SplitOf(header_.metadata, name())) {
+      throw UnsupportedError("gguf.split", "stream is one part of a split model")
+          .File(Escaped(name(), 4096))
+          .Found(fmt::format("part {} of {}", split->index + 1, split->n_parts))
+          .Hint("give the file's path: the other parts are found beside it");
+    }
     manifest_ = ManifestFromGguf(std::move(header_.metadata), std::move(header_.tensors), name());
   }
 
@@ -89,8 +90,17 @@ class GgufStream final : public TensorSource {
 
 }  // namespace
 
+GgufHeader ReadGgufHeader(const RandomAccessBytes& bytes) {
+  RandomAccessStream stream(bytes);
+  BufferedStream buffered(stream);
+  return ReadGgufHeader(buffered);
+}
+
 GgufFile::GgufFile(std::shared_ptr<const RandomAccessBytes> bytes)
-    : bytes_(std::move(bytes)), header_(HeaderOf(*bytes_)) {
+    : GgufFile(bytes, ReadGgufHeader(*bytes)) {}
+
+GgufFile::GgufFile(std::shared_ptr<const RandomAccessBytes> bytes, GgufHeader header)
+    : bytes_(std::move(bytes)), header_(std::move(header)) {
   manifest_ = ManifestFromGguf(std::move(header_.metadata), std::move(header_.tensors), name());
 }
 
@@ -107,7 +117,11 @@ uint64_t GgufFile::trailing_bytes() const {
 }
 
 std::unique_ptr<TensorStore> OpenGguf(std::shared_ptr<const RandomAccessBytes> bytes) {
-  return std::make_unique<GgufFile>(std::move(bytes));
+  GgufHeader header = ReadGgufHeader(*bytes);
+  if (const auto split = SplitOf(header.metadata, bytes->name())) {
+    return OpenSplitGguf(bytes->name(), *split);
+  }
+  return std::make_unique<GgufFile>(std::move(bytes), std::move(header));
 }
 
 std::unique_ptr<TensorSource> ReadGgufStream(std::unique_ptr<ByteStream> stream) {

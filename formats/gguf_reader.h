@@ -38,12 +38,17 @@ struct GgufHeader {
 // Throws: Error kData or kUnsupported with ids "gguf.*" (the list is in GGUF.md, "What a reader
 // must reject"); where stream.size_bytes() is known, also "gguf.tensor-past-eof".
 GgufHeader ReadGgufHeader(ByteStream& stream);
+// The same from bytes with random access.
+GgufHeader ReadGgufHeader(const RandomAccessBytes& bytes);
 
-// An opened GGUF file. Every extent was validated before any access.
+// One opened GGUF file, whole or a part of a split model. Every extent was validated before any
+// access.
 class GgufFile final : public TensorStore {
  public:
   // Throws: as ReadGgufHeader and ManifestFromGguf.
   explicit GgufFile(std::shared_ptr<const RandomAccessBytes> bytes);
+  // The same, where `header` was read from `bytes` before.
+  GgufFile(std::shared_ptr<const RandomAccessBytes> bytes, GgufHeader header);
 
   const Manifest& manifest() const override { return manifest_; }
   const std::string& name() const override { return bytes_->name(); }
@@ -63,13 +68,15 @@ class GgufFile final : public TensorStore {
   Manifest manifest_;
 };
 
-// Throws: as GgufFile.
+// Returns the model in `bytes`; where that is one part of a split model, the whole model, whose
+// other parts are found beside it by name (formats/gguf_split.h). Throws: as GgufFile and
+// OpenSplitGguf.
 std::unique_ptr<TensorStore> OpenGguf(std::shared_ptr<const RandomAccessBytes> bytes);
 
 // Returns a source over a GGUF stream. It reads on to the end of the stream after the last tensor,
 // so that whoever writes into the pipe is never cut off.
-// Throws: as GgufFile; its Next throws kData "gguf.tensor-past-eof", naming the tensor, where the
-// stream ends early.
+// Throws: as GgufFile; kUnsupported "gguf.split" for a part of a split model; its Next throws kData
+// "gguf.tensor-past-eof", naming the tensor, where the stream ends early.
 std::unique_ptr<TensorSource> ReadGgufStream(std::unique_ptr<ByteStream> stream);
 
 }  // namespace quern

@@ -4,6 +4,8 @@
 
 #include "formats/buffered_stream.h"
 #include "formats/formats.h"
+#include "formats/gguf_reader.h"
+#include "formats/gguf_split.h"
 
 namespace quern {
 namespace {
@@ -45,7 +47,11 @@ std::unique_ptr<TensorStore> OpenModelFile(const std::string& path) {
   return RequireContainer(DetectKind(head, path), head, path).open(std::move(file));
 }
 
-std::vector<std::string> ModelFilesOf(const std::string& path) { return {path}; }
+std::vector<std::string> ModelFilesOf(const std::string& path) {
+  if (DetectKind(path) != FileKind::kGguf) return {path};
+  const auto split = SplitOf(ReadGgufHeader(InputFile(path)).metadata, path);
+  return split ? SplitPartPaths(path, *split) : std::vector<std::string>{path};
+}
 
 std::unique_ptr<TensorSource> ReadModelStream(std::unique_ptr<ByteStream> stream) {
   auto peeked = std::make_unique<PeekedStream>(std::move(stream));

@@ -15,6 +15,7 @@ namespace quern {
 std::unique_ptr<TensorStore> OpenModelFile(const std::string& path);
 
 // Returns the files that OpenModelFile reads for `path`: itself, or all parts of a split model.
+// Throws: as OpenModelFile, as far as it must look to know.
 std::vector<std::string> ModelFilesOf(const std::string& path);
 
 // Returns the model that comes through `stream` (standard input).

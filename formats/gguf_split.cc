@@ -1,0 +1,119 @@
+#include "formats/gguf_split.h"
+
+#include <fmt/format.h>
+
+#include "formats/core/check.h"
+#include "formats/core/file.h"
+#include "formats/duplicates.h"
+#include "formats/gguf_format.h"
+#include "formats/gguf_reader.h"
+
+namespace quern {
+namespace {
+
+Error SplitError(std::string_view what, const std::string& file) {
+  return DataError("gguf.split", what)
+      .File(Escaped(file, 4096))
+      .Hint("all parts must come from the same splitting of the same model");
+}
+
+class SplitGguf final : public TensorStore {
+ public:
+  SplitGguf(const std::string& path, const GgufSplit& split) : name_(path) {
+    std::vector<MetadataEntry> metadata;
+    std::vector<TensorInfo> tensors;
+    for (const std::string& part_path : SplitPartPaths(path, split)) {
+      auto bytes = std::make_shared<const InputFile>(part_path);
+      GgufHeader header = ReadGgufHeader(*bytes);
+      CheckPart(part_path, header, split);
+      for (size_t i = 0; i < header.tensors.size(); ++i) {
+        places_.push_back({parts_.size(), header.data_offset + header.offsets[i]});
+        tensors.push_back(std::move(header.tensors[i]));
+      }
+      if (parts_.empty()) metadata = std::move(header.metadata);
+      parts_.push_back(std::move(bytes));
+      if (tensors.size() > split.n_tensors) break;
+    }
+    CheckTensors(tensors, split);
+    manifest_ = ManifestFromGguf(std::move(metadata), std::move(tensors), name_);
+  }
+
+  const Manifest& manifest() const override { return manifest_; }
+  const std::string& name() const override { return name_; }
+
+  void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const override {
+    QUERN_CHECK(tensor < places_.size());
+    const TensorInfo& info = manifest_.tensors[tensor];
+    QUERN_CHECK(begin <= info.rows() && count <= info.rows() - begin);
+    QUERN_CHECK(out.size() == count * info.row_bytes());
+    const Place& place = places_[tensor];
+    parts_[place.part]->ReadAt(place.offset + begin * info.row_bytes(), out);
+  }
+
+ private:
+  struct Place {
+    size_t part;
+    uint64_t offset;  // in that part's file
+  };
+
+  void CheckPart(const std::string& path, const GgufHeader& header, const GgufSplit& split) const {
+    const auto own = SplitOf(header.metadata, path);
+    if (own && own->index == parts_.size() && own->n_parts == split.n_parts &&
+        own->n_tensors == split.n_tensors) {
+      return;
+    }
+    throw SplitError("file is not the part that its name says", path)
+        .Found(own ? fmt::format("part {} of {} with {} tensors", own->index + 1, own->n_parts,
+                                 own->n_tensors)
+                   : std::string("a whole model"))
+        .Expected(fmt::format("part {} of {} with {} tensors", parts_.size() + 1, split.n_parts,
+                              split.n_tensors));
+  }
+
+  void CheckTensors(const std::vector<TensorInfo>& tensors, const GgufSplit& split) const {
+    if (tensors.size() != split.n_tensors) {
+      throw SplitError("parts have not as many tensors as the model", name_)
+          .Found(std::to_string(tensors.size()))
+          .Expected(std::to_string(split.n_tensors));
+    }
+    const auto name = [&](size_t i) -> std::string_view { return tensors[i].name; };
+    if (const auto i = FirstDuplicate(tensors.size(), name)) {
+      throw DataError("gguf.duplicate-tensor", "tensor appears in two parts")
+          .File(Escaped(parts_[places_[*i].part]->name(), 4096))
+          .Where("tensor " + Quoted(tensors[*i].name));
+    }
+  }
+
+  std::string name_;
+  std::vector<std::shared_ptr<const RandomAccessBytes>> parts_;
+  std::vector<Place> places_;  // of each tensor
+  Manifest manifest_;
+};
+
+std::string PartSuffix(uint32_t number, uint32_t n_parts) {
+  return fmt::format("-{:05}-of-{:05}.gguf", number, n_parts);
+}
+
+}  // namespace
+
+std::vector<std::string> SplitPartPaths(const std::string& path, const GgufSplit& split) {
+  const std::string suffix = PartSuffix(split.index + 1, split.n_parts);
+  if (!path.ends_with(suffix)) {
+    throw UnsupportedError("gguf.split-name",
+                           "part of a split model has another name than its place asks for")
+        .File(Escaped(path, 4096))
+        .Expected("a name that ends in " + Quoted(suffix))
+        .Hint("rename the parts as they were published, in one folder");
+  }
+  const std::string prefix = path.substr(0, path.size() - suffix.size());
+  std::vector<std::string> paths;
+  for (uint32_t i = 1; i <= split.n_parts; ++i)
+    paths.push_back(prefix + PartSuffix(i, split.n_parts));
+  return paths;
+}
+
+std::unique_ptr<TensorStore> OpenSplitGguf(const std::string& path, const GgufSplit& split) {
+  return std::make_unique<SplitGguf>(path, split);
+}
+
+}  // namespace quern
