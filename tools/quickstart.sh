@@ -64,11 +64,12 @@ done
 say "done; the models are in $models"
 awk '
   BEGIN {
-    printf "\n%-7s  %15s  %9s  %17s  %21s  %7s\n",
-      "type", "bits per weight", "size", "perplexity", "mean KLD to source", "seconds"
+    print "\ntype     bits per weight       size  perplexity ± error  mean KL divergence ± error  seconds"
   }
   NF != 10 { print "quickstart: a report lacks a number: " $0 > "/dev/stderr"; exit 1 }
   {
-    printf "%-7s  %15.3f  %5.2f MiB  %8.4f ± %6.4f  %10.6f ± %8.6f  %7.1f\n",
+    printf "%-7s  %15.3f  %5.2f MiB  %9.4f ± %6.4f  %15.6f ± %8.6f  %7.1f\n",
       $1, $3 * 8 / $2, $4 / 1048576, $5, $6, $7, $8, $10 - $9
-  }' "$table"
+  }
+  END { print "\nKL divergence in nats from the source; errors are standard errors; seconds to make and measure" }
+  ' "$table"
