@@ -112,6 +112,10 @@ void GgufFile::ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableBy
   bytes_->ReadAt(tensor_offset(tensor) + begin * info.row_bytes(), out);
 }
 
+StoredPlace GgufFile::PlaceOf(size_t tensor, uint64_t row, uint64_t col) const {
+  return {name(), tensor_offset(tensor) + manifest_.tensors[tensor].offset_bytes(row, col)};
+}
+
 uint64_t GgufFile::trailing_bytes() const {
   return bytes_->size_bytes() - std::min(bytes_->size_bytes(), header_.data_end);
 }

@@ -54,6 +54,8 @@ class GgufFile final : public TensorStore {
   const std::string& name() const override { return bytes_->name(); }
   void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const override;
 
+  StoredPlace PlaceOf(size_t tensor, uint64_t row, uint64_t col) const override;
+
   // The layout of the file. Its metadata and tensors were moved into the manifest.
   const GgufHeader& layout() const { return header_; }
   const RandomAccessBytes& bytes() const { return *bytes_; }

@@ -50,6 +50,12 @@ class SplitGguf final : public TensorStore {
     parts_[place.part]->ReadAt(place.offset + begin * info.row_bytes(), out);
   }
 
+  StoredPlace PlaceOf(size_t tensor, uint64_t row, uint64_t col) const override {
+    const Place& place = places_[tensor];
+    return {parts_[place.part]->name(),
+            place.offset + manifest_.tensors[tensor].offset_bytes(row, col)};
+  }
+
  private:
   struct Place {
     size_t part;

@@ -43,6 +43,11 @@ struct TensorInfo {
   // Units: bytes of one row. Requires: a valid TensorInfo (checked where it was read).
   uint64_t row_bytes() const { return *RowBytes(dtype, cols()); }
   uint64_t size_bytes() const { return rows() * row_bytes(); }
+  // Units: bytes from the beginning of the tensor to the block that holds the element.
+  uint64_t offset_bytes(uint64_t row, uint64_t col) const {
+    const BlockLayout& layout = LayoutOf(dtype);
+    return row * row_bytes() + col / layout.block_elems * layout.block_bytes;
+  }
   bool operator==(const TensorInfo&) const = default;
 };
 

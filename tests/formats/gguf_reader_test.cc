@@ -379,6 +379,10 @@ TEST(GgufFile, GivesTheRowsOfItsTensors) {
   const auto all = Pattern(32 * 34, 2);
   EXPECT_EQ(two_rows, std::vector<uint8_t>(all.begin() + 5 * 34, all.begin() + 7 * 34));
   EXPECT_EQ(file.trailing_bytes(), 0U);
+  // Row 5, column 31 of the q8_0 matrix: the first block of that row.
+  EXPECT_EQ(file.PlaceOf(2, 5, 31).byte_offset, file.tensor_offset(2) + 5 * 34);
+  EXPECT_EQ(file.PlaceOf(0, 1, 3).byte_offset, file.tensor_offset(0) + 64 + 6);
+  EXPECT_EQ(file.PlaceOf(0, 1, 3).file, file.name());
   EXPECT_EQ(ErrorOf([&] { file.ReadRows(2, 31, 2, two_rows); })->code(), ErrorCode::kBug);
   EXPECT_EQ(ErrorOf([&] { file.ReadRows(2, 0, 1, two_rows); })->code(), ErrorCode::kBug);
   EXPECT_EQ(ErrorOf([&] { file.ReadRows(21, 0, 1, two_rows); })->code(), ErrorCode::kBug);

@@ -72,6 +72,9 @@ TEST(GgufSplit, ReadsAsTheWholeModelFromAnyPart) {
       const auto store = OpenModelFile(parts.Path(i));
       EXPECT_EQ(store->manifest(), whole.manifest());
       EXPECT_EQ(testing::WriteGguf(*store, 200), testing::WriteGguf(whole));
+      const StoredPlace place = store->PlaceOf(20, 0, 0);  // output.weight is in the last part
+      EXPECT_EQ(place.file, parts.Path(3));
+      EXPECT_EQ(*place.byte_offset % 32, 0U);
       EXPECT_EQ(ModelFilesOf(parts.Path(i)),
                 (std::vector<std::string>{parts.Path(1), parts.Path(2), parts.Path(3)}));
     }
