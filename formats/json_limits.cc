@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <deque>
 #include <nlohmann/json.hpp>
@@ -45,6 +44,9 @@ struct JsonTape {
 
 namespace {
 
+// nlohmann keeps all text since the last string or number began; none has as much between them.
+constexpr size_t kMaxGapBytes = size_t{2} << 20;
+
 // Checks of the text that need no parser, so that the parser never sees what would make it
 // expensive: depth, the length of strings, surrogates that are no pair.
 class TextScan {
@@ -57,10 +59,15 @@ class TextScan {
       throw DataError("text.utf8", "text is no valid UTF-8").File(file_).Offset(bad_offset);
     }
     unsigned depth = 0;
+    size_t gap_begin = 0;
     for (size_t i = 0; i < text_.size(); ++i) {
       const char c = text_[i];
       if (c == '"') {
-        i = EndOfString(i);
+        const size_t end = EndOfString(i);
+        string_bytes_ += end - i;
+        i = gap_begin = end;
+      } else if (c >= '0' && c <= '9') {
+        gap_begin = i;
       } else if (c == '[' || c == '{') {
         if (++depth > kJsonMaxDepth) {
           throw DataError("json.depth", "nesting depth of arrays and objects is too large")
@@ -71,8 +78,12 @@ class TextScan {
       } else if ((c == ']' || c == '}') && depth > 0) {
         --depth;
       }
+      if (i - gap_begin > kMaxGapBytes) ThrowLimit("too much text without a string or number", i);
     }
   }
+
+  // Units: bytes of all strings and keys, as they are written.
+  size_t string_bytes() const { return string_bytes_; }
 
  private:
   // Returns the offset of the closing quote of the string that opens at `begin`, or the end.
@@ -89,12 +100,7 @@ class TextScan {
         i += 6;
       }
     }
-    if (i - begin > kJsonMaxStringBytes) {
-      throw UnsupportedError("json.limit", "string is too long")
-          .File(file_)
-          .Offset(begin)
-          .Expected(fmt::format("at most {} bytes", kJsonMaxStringBytes));
-    }
+    if (i - begin > kJsonMaxStringBytes) ThrowLimit("string is too long", begin);
     return i;
   }
 
@@ -112,6 +118,9 @@ class TextScan {
     return unit;
   }
 
+  [[noreturn]] void ThrowLimit(std::string_view what, size_t offset) const {
+    throw UnsupportedError("json.limit", what).File(file_).Offset(offset);
+  }
   [[noreturn]] void ThrowLoneSurrogate(size_t offset) const {
     throw DataError("text.utf8", "escape of one half of a surrogate pair")
         .File(file_)
@@ -120,12 +129,14 @@ class TextScan {
   }
 
   std::string_view text_, file_;
+  size_t string_bytes_ = 0;
 };
 
 // Receives nlohmann's events and writes the tape.
 class TapeWriter {
  public:
-  TapeWriter(JsonTape& tape, std::string_view file) : tape_(tape), file_(file) {}
+  TapeWriter(JsonTape& tape, std::string_view file, uint64_t max_values)
+      : tape_(tape), file_(file), max_values_(max_values) {}
 
   bool null() { return Scalar(Kind::kNull, 0); }
   bool boolean(bool value) { return Scalar(Kind::kBool, value); }
@@ -165,10 +176,10 @@ class TapeWriter {
 
  private:
   void Push(const JsonNode& node) {
-    if (tape_.nodes.size() >= kJsonMaxValues) {
+    if (tape_.nodes.size() >= max_values_) {
       throw UnsupportedError("json.limit", "document has too many values")
           .File(file_)
-          .Expected(fmt::format("at most {}", kJsonMaxValues));
+          .Expected(fmt::format("at most {}", max_values_));
     }
     tape_.nodes.push_back(node);
   }
@@ -223,6 +234,7 @@ class TapeWriter {
 
   JsonTape& tape_;
   std::string_view file_;
+  uint64_t max_values_;
   std::vector<uint32_t> open_;  // the containers around the current place
 };
 
@@ -230,10 +242,13 @@ class TapeWriter {
 
 JsonValue ParseJson(std::string_view text, std::string_view file) {
   const std::string escaped_file = Escaped(file, 4096);
-  TextScan(text, escaped_file).Run();
+  TextScan scan(text, escaped_file);
+  scan.Run();
   auto tape = std::make_shared<JsonTape>();
-  tape->text.reserve(text.size());
-  TapeWriter writer(*tape, escaped_file);
+  tape->text.reserve(scan.string_bytes());
+  // A value takes 16 bytes: strings and values together stay in proportion to the text.
+  const uint64_t max_values = kJsonFreeValues + (text.size() - scan.string_bytes()) / 16;
+  TapeWriter writer(*tape, escaped_file, max_values);
   QUERN_CHECK(nlohmann::json::sax_parse(text, &writer));
   return JsonValue(std::move(tape), 0);
 }
@@ -346,8 +361,8 @@ std::optional<double> OptionalDouble(const JsonValue& object, std::string_view k
                                      std::string_view file) {
   const auto value = object.Find(key);
   if (!value || value->kind() == Kind::kNull) return std::nullopt;
-  const bool is_number = value->kind() == Kind::kUint || value->kind() == Kind::kInt ||
-                         value->kind() == Kind::kDouble;
+  const bool is_number =
+      value->kind() == Kind::kUint || value->kind() == Kind::kInt || value->kind() == Kind::kDouble;
   if (!is_number) ThrowConfigValue(file, key, value->ToString(), "a number");
   return value->Number();
 }

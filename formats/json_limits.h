@@ -1,8 +1,8 @@
 // JSON with limits: side files of checkpoints, and the header of safetensors.
 //
-// The text must be UTF-8 (escapes included), nested at most 64 deep, without duplicate keys and with
-// at most kJsonMaxValues values. Numbers keep their kind: -1 never becomes 2^64-1, 1.5 never 1.
-// A parsed document takes 16 bytes per value and key, and one copy of the strings.
+// The text must be UTF-8 (escapes included), nested at most 64 deep, without duplicate keys.
+// Numbers keep their kind: -1 never becomes 2^64-1, 1.5 never 1. A parsed document takes 16 bytes per
+// value and key, and one copy of the strings: at most 64 MiB + the size of the text, while parsing.
 // Source: RFC 8259.
 #pragma once
 
@@ -15,8 +15,9 @@
 namespace quern {
 
 inline constexpr unsigned kJsonMaxDepth = 64;
-inline constexpr uint64_t kJsonMaxValues = 3'500'000;  // keys count as values
-inline constexpr uint64_t kJsonMaxStringBytes = 16'777'216;
+// How many values and keys any document may have; larger ones may have one more per 16 bytes.
+inline constexpr uint64_t kJsonFreeValues = 3'000'000;
+inline constexpr uint64_t kJsonMaxStringBytes = uint64_t{4} << 20;
 
 struct JsonTape;  // the parsed document, in json_limits.cc
 
@@ -94,12 +95,12 @@ class JsonValue::Items {
 
 // Returns the parsed document. `file` is the name for messages.
 // Throws: Error kData "json.syntax", "json.depth", "json.duplicate-key", "text.utf8"; kUnsupported
-// "json.limit" for more values or longer strings than the limits.
+// "json.limit" for more values, longer strings or longer gaps than any real document has.
 JsonValue ParseJson(std::string_view text, std::string_view file);
 
 // Members of a configuration. Each throws Error kData "config.value" that names the key and the
-// value found if it is of another kind; Require… also if it is absent, Optional… treat an absent
-// key and null alike. Requires: `object` is an object.
+// value found if it is of another kind; RequireX also if it is absent. OptionalX treats an absent key
+// and null alike. Requires: `object` is an object.
 uint64_t RequireUint(const JsonValue& object, std::string_view key, uint64_t max,
                      std::string_view file);
 std::optional<uint64_t> OptionalUint(const JsonValue& object, std::string_view key, uint64_t max,

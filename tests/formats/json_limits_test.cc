@@ -1,5 +1,6 @@
 #include "formats/json_limits.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -123,11 +124,26 @@ TEST(JsonTest, RefusesBadSyntaxWithTheOffset) {
 
 TEST(JsonTest, RefusesWhatIsBeyondItsLimits) {
   std::string many = "[";
-  for (uint64_t i = 0; i < kJsonMaxValues; ++i) many += "0,";
+  for (uint64_t i = 0; i < kJsonFreeValues * 5 / 4; ++i) many += "0,";
   many += "0]";
-  EXPECT_EQ(ParseError(many).id(), "json.limit");
   EXPECT_EQ(ParseError(many).code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(ParseError(many).id(), "json.limit");
   EXPECT_EQ(ParseError("\"" + std::string(kJsonMaxStringBytes, 'a') + "\"").id(), "json.limit");
+  EXPECT_EQ(ParseJson("\"" + std::string(kJsonMaxStringBytes - 1, 'a') + "\"", "x").String().size(),
+            kJsonMaxStringBytes - 1);
+  EXPECT_EQ(ParseError("[" + std::string(size_t{3} << 20, ' ') + "]").id(), "json.limit");
+}
+
+TEST(JsonTest, ReadsTheLargestRealDocuments) {
+  // A safetensors header of 300,000 tensors, a tokenizer of 280,000 merges as pairs.
+  std::string header = "{";
+  for (int i = 0; i < 300000; ++i) {
+    header += fmt::format(R"("{}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}},)", i);
+  }
+  EXPECT_EQ(ParseJson(header + "\"z\":0}", "x").size(), 300001u);
+  std::string merges = "[";
+  for (int i = 0; i < 280000; ++i) merges += fmt::format("[\n  \"Ġt{}\",\n  \"he\"\n],\n", i);
+  EXPECT_EQ(ParseJson(merges + "0]", "x").size(), 280001u);
 }
 
 TEST(JsonTest, ManyKeysAreCheckedFast) {
