@@ -16,5 +16,8 @@ extern const BlockCodec kCodecQ4_1;                        // q4_1.cc
 extern const BlockCodec kCodecQ5_0;                        // q5_0.cc
 extern const BlockCodec kCodecQ5_1;                        // q5_1.cc
 extern const BlockCodec kCodecQ8_0;                        // q8_0.cc
+extern const BlockCodec kCodecIQ4NL;                       // iq4_nl.cc
+extern const BlockCodec kCodecIQ4XS;                       // iq4_xs.cc
+extern const BlockCodec kCodecMXFP4;                       // mxfp4.cc
 
 }  // namespace quern

@@ -7,6 +7,7 @@ namespace {
 constexpr const BlockCodec* kCodecs[] = {
     &kCodecF32, &kCodecF16, &kCodecBF16, &kCodecQ4_0, &kCodecQ4_1, &kCodecQ5_0, &kCodecQ5_1, &kCodecQ8_0,
     &kCodecQ2K, &kCodecQ3K, &kCodecQ4K,   &kCodecQ5K,  &kCodecQ6K,
+    &kCodecIQ4NL, &kCodecIQ4XS, &kCodecMXFP4,
 };
 
 }  // namespace

@@ -68,7 +68,7 @@ HWY_INLINE hn::Vec<D> LoadPieces(D d, const float* HWY_RESTRICT p, size_t stride
 
 // The inverse: stores the 128-bit pieces of `v` to rows j, j + 4, … of `out`.
 template <class D>
-HWY_INLINE void StorePieces(D d, hn::Vec<D> v, uint8_t* HWY_RESTRICT out, size_t stride_bytes) {
+HWY_INLINE void StorePieces([[maybe_unused]] D d, hn::Vec<D> v, uint8_t* HWY_RESTRICT out, size_t stride_bytes) {
   constexpr size_t kN = hn::MaxLanes(D());
   if constexpr (kN == 4) {
     const hn::Repartition<uint8_t, D> d8;

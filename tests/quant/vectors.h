@@ -105,6 +105,18 @@ inline bool SameBits(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
+// The same, but any NaN equals any other: which NaN comes out of an operation on two is the
+// compiler's choice.
+inline bool SameValues(std::span<const float> a, std::span<const float> b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (!(std::isnan(a[i]) && std::isnan(b[i])) && !SameBits(a.subspan(i, 1), b.subspan(i, 1))) {
+      return false;
+    }
+  }
+  return true;
+}
+
 // Runs `body` once for every instruction set of this CPU, then goes back to the best.
 template <class Body>
 void ForEachIsa(const Body& body) {

@@ -1,0 +1,107 @@
+// iq4_nl: 32 four-bit codes for values of a fixed codebook, times one scale.
+//
+// The encoder aims at the least squared error, weighted by importance where there is any.
+// Source: quant/BLOCKS.md, "iq4_nl".
+#include "formats/core/bytes.h"
+#include "formats/core/half.h"
+#include "quant/codec.h"
+#include "quant/codec_rows.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "quant/iq4_nl.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "quant/block32-inl.h"
+#include "quant/codebook-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace quern {
+namespace HWY_NAMESPACE {
+namespace {
+
+constexpr size_t kElems = 32, kBytes = 18;
+
+template <bool kWeighted>
+void EncodeBatch(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT importance,
+                 Effort effort, uint8_t* HWY_RESTRICT out) {
+  Tile32 tile;
+  LoadTile32<kWeighted>(blocks, importance, tile);
+  const size_t n_reaches = effort == Effort::kFast ? 4 : effort == Effort::kNormal ? 8 : 16;
+  const auto scale = StorableScale(FitCodebook<kWeighted>({tile.x, tile.w}, n_reaches));
+  const auto inverse = SafeInverse(scale);
+  for (size_t i = 0; i < kElems; ++i) {
+    tile.SetCode(i, NearestIndex(hn::Mul(tile.At(i), inverse)));
+  }
+  StoreLanes<2>(F16BitsFromF32(DFloat(), scale), out, kBytes);
+  StoreNibbles(tile, out + 2, kBytes);
+}
+
+void EncodeIQ4NL(const EncodeInput& in, uint8_t* out) {
+  ForEachBatch<kElems, kBytes>(
+      in, out, [&](const float* x, const float* w, uint8_t* blocks) HWY_ATTR {
+        w != nullptr ? EncodeBatch<true>(x, w, in.effort, blocks)
+                     : EncodeBatch<false>(x, nullptr, in.effort, blocks);
+      });
+}
+
+void DecodeIQ4NL(const uint8_t* blocks, uint64_t n_elems, float* out) {
+  const DFloat d;
+  const DInt di;
+  const hn::Rebind<uint8_t, DFloat> d8;
+  const auto low_bits = hn::Set(di, 15);
+  for (const float* end = out + n_elems; out != end; out += kElems, blocks += kBytes) {
+    const auto scale = hn::Set(d, F16ToF32(LoadLE<uint16_t>(blocks)));
+    for (size_t i = 0; i < kElems / 2; i += hn::Lanes(d)) {
+      const auto packed = hn::PromoteTo(di, hn::LoadU(d8, blocks + 2 + i));
+      const auto low = Lookup16(kCodebook, hn::And(packed, low_bits));
+      const auto high = Lookup16(kCodebook, hn::ShiftRight<4>(packed));
+      hn::StoreU(hn::Mul(scale, low), d, out + i);
+      hn::StoreU(hn::Mul(scale, high), d, out + kElems / 2 + i);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace quern
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace quern {
+namespace {
+
+constexpr size_t kElems = 32, kBytes = 18;
+constexpr float kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                               1,    13,   25,  38,  53,  69,  89,  113};
+
+HWY_EXPORT(EncodeIQ4NL);
+HWY_EXPORT(DecodeIQ4NL);
+void Encode(const EncodeInput& in, uint8_t* out) noexcept {
+  HWY_DYNAMIC_DISPATCH(EncodeIQ4NL)(in, out);
+}
+void Decode(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
+  HWY_DYNAMIC_DISPATCH(DecodeIQ4NL)(blocks, n_elems, out);
+}
+
+void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
+  HWY_STATIC_DISPATCH(EncodeIQ4NL)(in, out);
+}
+
+void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
+  for (uint64_t k = 0; k < n_elems; ++k) {
+    const uint8_t* block = blocks + k / kElems * kBytes;
+    const size_t i = k % kElems;
+    const int packed = block[2 + i % 16];
+    const int q = i < 16 ? packed & 15 : packed >> 4;
+    out[k] = F16ToF32(LoadLE<uint16_t>(block)) * kValues[q];
+  }
+}
+
+}  // namespace
+
+const BlockCodec kCodecIQ4NL = {DType::kIQ4_NL, 65504.0f * 127.0f, Encode, Decode, EncodeScalar,
+                                DecodeScalar};
+
+}  // namespace quern
+#endif  // HWY_ONCE

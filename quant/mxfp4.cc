@@ -1,0 +1,274 @@
+// mxfp4: 32 four-bit floating-point codes (E2M1), times a power of two.
+//
+// At effort fast, without importance, the exponent is chosen by ggml's rule, byte for byte.
+// Otherwise the neighbouring exponents are tried too.
+// Source: quant/BLOCKS.md, "mxfp4".
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "formats/core/bytes.h"
+#include "formats/core/half.h"
+#include "quant/codec.h"
+#include "quant/codec_rows.h"
+
+#ifndef QUERN_QUANT_MXFP4_ONCE
+#define QUERN_QUANT_MXFP4_ONCE
+namespace quern {
+namespace {
+
+// Returns 2^(exponent - 128), which is subnormal for 0 and 1.
+inline float HalfScale(uint8_t exponent) {
+  return std::bit_cast<float>(exponent < 2 ? 0x00200000u << exponent : (exponent - 1u) << 23);
+}
+
+}  // namespace
+}  // namespace quern
+#endif  // QUERN_QUANT_MXFP4_ONCE
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "quant/mxfp4.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "quant/block32-inl.h"
+#include "quant/codebook-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace quern {
+namespace HWY_NAMESPACE {
+namespace {
+
+constexpr size_t kElems = 32, kBytes = 17;
+
+// The values of the codes, doubled.
+HWY_ALIGN constexpr float kDoubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+// Returns 2^exponent. Requires: -126 <= exponent <= 127.
+HWY_INLINE VFloat PowerOfTwo(VInt exponent) {
+  const DInt di;
+  return hn::BitCast(DFloat(), hn::ShiftLeft<23>(hn::Add(exponent, hn::Set(di, 127))));
+}
+
+// Multiplies by 2^exponent in two exact steps, since the power alone may not be a float.
+struct Scaler {
+  explicit Scaler(VInt exponent)
+      : half(PowerOfTwo(hn::ShiftRight<1>(exponent))),
+        rest(PowerOfTwo(hn::Sub(exponent, hn::ShiftRight<1>(exponent)))) {}
+  VFloat operator()(VFloat x) const { return hn::Mul(hn::Mul(x, half), rest); }
+  VFloat half, rest;
+};
+
+struct Nearest {
+  VFloat index;  // 0..7, of the magnitude
+  VFloat value;  // its doubled magnitude
+};
+
+// Returns the magnitude nearest to |t|; of two, the smaller one.
+HWY_INLINE Nearest NearestMagnitude(VFloat t) {
+  const DFloat d;
+  const auto a = hn::Abs(t);
+  const auto from4 = hn::Ge(a, hn::Set(d, 4.0f));
+  const auto from8 = hn::Ge(a, hn::Set(d, 8.0f));
+  // The values lie 1 apart up to 4, then 2, then 4.
+  auto inverse_step = hn::IfThenElse(from4, hn::Set(d, 0.5f), hn::Set(d, 1.0f));
+  inverse_step = hn::IfThenElse(from8, hn::Set(d, 0.25f), inverse_step);
+  auto step = hn::IfThenElse(from4, hn::Set(d, 2.0f), hn::Set(d, 1.0f));
+  step = hn::IfThenElse(from8, hn::Set(d, 4.0f), step);
+  const auto steps = hn::Ceil(hn::Sub(hn::Mul(a, inverse_step), hn::Set(d, 0.5f)));
+  const auto before = hn::IfThenElse(from8, hn::Set(d, 4.0f),
+                                     hn::IfThenElseZero(from4, hn::Set(d, 2.0f)));
+  return {hn::Min(hn::Add(steps, before), hn::Set(d, 7.0f)),
+          hn::Min(hn::Mul(steps, step), hn::Set(d, 12.0f))};
+}
+
+// Returns the exponent byte of ggml's rule, floor(log2f(most)) + 125, at least 0.
+//
+// ggml's log2f rounds: just below 2^k it returns k. `near` counts the floats for which it does:
+// log2(2^k (1 - j 2^-24)) = k - 1.4427 j 2^-24 rounds to k while that is under half a unit of the
+// result, 2^-24 times the power of two below |result|.
+HWY_INLINE VInt PlainExponent(VFloat most) {
+  const DFloat d;
+  const DInt di;
+  const auto bits = hn::BitCast(di, most);
+  const auto next = hn::Sub(hn::ShiftRight<23>(bits), hn::Set(di, 126));  // the k above
+  const auto below = hn::Sub(hn::Set(di, 0x800000), hn::And(bits, hn::Set(di, 0x7FFFFF)));
+  const auto k = hn::ConvertTo(d, next);
+  // Positive results lie below k, negative ones beyond it.
+  const auto result = hn::IfThenElse(hn::Gt(k, hn::Zero(d)), hn::Sub(k, hn::Set(d, 0.5f)), k);
+  const auto power =
+      hn::BitCast(d, hn::And(hn::BitCast(di, hn::Abs(result)), hn::Set(di, 0x7F800000)));
+  const auto near = hn::Lt(hn::ConvertTo(d, below), hn::Mul(power, hn::Set(d, 0.69314718f)));
+  const auto up = hn::IfThenElseZero(hn::RebindMask(di, near), hn::Set(di, 1));
+  const auto exponent = hn::Add(hn::Add(next, up), hn::Set(di, 124));
+  return hn::Max(exponent, hn::Zero(di));
+}
+
+HWY_INLINE void StoreBlocks(Tile32& tile, VInt exponent, uint8_t* HWY_RESTRICT out) {
+  const DInt di;
+  const Scaler scaled(hn::Sub(hn::Set(di, 128), exponent));
+  for (size_t i = 0; i < kElems; ++i) {
+    const auto x = tile.At(i);
+    const auto index = hn::ConvertTo(di, NearestMagnitude(scaled(x)).index);
+    const auto negative = hn::And(hn::Lt(hn::BitCast(di, x), hn::Zero(di)),
+                                  hn::Gt(index, hn::Zero(di)));
+    const auto sign = hn::IfThenElseZero(negative, hn::Set(di, 8));
+    tile.SetCode(i, hn::Or(index, sign));
+  }
+  StoreLanes<1>(hn::BitCast(DUint(), exponent), out, kBytes);
+  StoreNibbles(tile, out + 1, kBytes);
+}
+
+HWY_INLINE VFloat MostMagnitude(const Tile32& tile) {
+  auto most = hn::Abs(tile.At(0));
+  for (size_t i = 1; i < kElems; ++i) most = hn::Max(most, hn::Abs(tile.At(i)));
+  return most;
+}
+
+void EncodePlain(const float* HWY_RESTRICT blocks, uint8_t* HWY_RESTRICT out) {
+  Tile32 tile;
+  LoadTile32<false>(blocks, nullptr, tile);
+  StoreBlocks(tile, PlainExponent(MostMagnitude(tile)), out);
+}
+
+// Tries the exponents around ggml's and keeps the one of least error.
+template <bool kWeighted>
+void EncodeSearched(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT importance,
+                    Effort effort, uint8_t* HWY_RESTRICT out) {
+  const DFloat d;
+  const DInt di;
+  Tile32 tile;
+  LoadTile32<kWeighted>(blocks, importance, tile);
+  const auto plain = PlainExponent(MostMagnitude(tile));
+  auto best = plain;
+  auto least = hn::Zero(d);
+  const int lowest = effort == Effort::kBest ? -2 : kWeighted ? -1 : 0;
+  for (int step = 1; step >= lowest; --step) {
+    const auto wanted = hn::Add(plain, hn::Set(di, step));
+    const auto exponent = hn::Min(hn::Max(wanted, hn::Zero(di)), hn::Set(di, 252));
+    // Errors relative to ggml's scale, so that none overflows.
+    const Scaler scaled(hn::Sub(hn::Set(di, 128), plain));
+    const auto unit = PowerOfTwo(hn::Sub(exponent, plain));
+    const auto inverse_unit = PowerOfTwo(hn::Sub(plain, exponent));
+    auto error = hn::Zero(d);
+    for (size_t i = 0; i < kElems; ++i) {
+      const auto t = hn::Abs(scaled(tile.At(i)));
+      const auto value = NearestMagnitude(hn::Mul(t, inverse_unit)).value;
+      const auto difference = hn::Sub(t, hn::Mul(value, unit));
+      const auto square = hn::Mul(difference, difference);
+      error = hn::Add(error, kWeighted ? hn::Mul(tile.WeightAt(i), square) : square);
+    }
+    const auto better = step == 1 ? hn::Ge(error, error) : hn::Lt(error, least);
+    least = hn::IfThenElse(better, error, least);
+    best = hn::IfThenElse(hn::RebindMask(di, better), exponent, best);
+  }
+  StoreBlocks(tile, best, out);
+}
+
+void EncodeMXFP4(const EncodeInput& in, uint8_t* out) {
+  ForEachBatch<kElems, kBytes>(
+      in, out, [&](const float* x, const float* w, uint8_t* blocks) HWY_ATTR {
+        if (w != nullptr) {
+          EncodeSearched<true>(x, w, in.effort, blocks);
+        } else if (in.effort == Effort::kFast) {
+          EncodePlain(x, blocks);
+        } else {
+          EncodeSearched<false>(x, nullptr, in.effort, blocks);
+        }
+      });
+}
+
+void DecodeMXFP4(const uint8_t* blocks, uint64_t n_elems, float* out) {
+  const DFloat d;
+  const DInt di;
+  const hn::Rebind<uint8_t, DFloat> d8;
+  const auto low_bits = hn::Set(di, 15);
+  for (const float* end = out + n_elems; out != end; out += kElems, blocks += kBytes) {
+    const auto scale = hn::Set(d, HalfScale(blocks[0]));
+    for (size_t i = 0; i < kElems / 2; i += hn::Lanes(d)) {
+      const auto packed = hn::PromoteTo(di, hn::LoadU(d8, blocks + 1 + i));
+      const auto low = Lookup16(kDoubled, hn::And(packed, low_bits));
+      const auto high = Lookup16(kDoubled, hn::ShiftRight<4>(packed));
+      hn::StoreU(hn::Mul(low, scale), d, out + i);
+      hn::StoreU(hn::Mul(high, scale), d, out + kElems / 2 + i);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace quern
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace quern {
+namespace {
+
+constexpr size_t kElems = 32, kBytes = 17;
+constexpr float kValues[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+HWY_EXPORT(EncodeMXFP4);
+HWY_EXPORT(DecodeMXFP4);
+void Encode(const EncodeInput& in, uint8_t* out) noexcept {
+  HWY_DYNAMIC_DISPATCH(EncodeMXFP4)(in, out);
+}
+void Decode(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
+  HWY_DYNAMIC_DISPATCH(DecodeMXFP4)(blocks, n_elems, out);
+}
+
+// Returns ggml's exponent byte; see PlainExponent.
+int PlainExponentScalar(float most) {
+  const int32_t bits = std::bit_cast<int32_t>(most);
+  const int k = (bits >> 23) - 126;
+  const int below = 0x800000 - (bits & 0x7FFFFF);
+  const double result = k > 0 ? k - 0.5 : -k;
+  const double power = k == 0 ? 0 : std::exp2(std::floor(std::log2(result)));
+  return std::max(0, k + (below < power * 0.6931471805599453 ? 1 : 0) + 124);
+}
+
+void EncodePlainScalar(const EncodeInput& in, uint8_t* out) {
+  const float* x = in.x;
+  for (const float* end = x + in.n_rows * in.n_cols; x != end; x += kElems, out += kBytes) {
+    float most = 0;
+    for (size_t i = 0; i < kElems; ++i) most = std::max(most, std::fabs(x[i]));
+    const int exponent = PlainExponentScalar(most);
+    const float scale = HalfScale(static_cast<uint8_t>(exponent));
+    const auto code = [&](float v) {
+      unsigned best = 0;
+      for (unsigned c = 1; c < 16; ++c) {
+        if (std::fabs(kValues[c] * scale - v) < std::fabs(kValues[best] * scale - v)) best = c;
+      }
+      return best;
+    };
+    out[0] = static_cast<uint8_t>(exponent);
+    for (size_t i = 0; i < kElems / 2; ++i) {
+      out[1 + i] = static_cast<uint8_t>(code(x[i]) | code(x[i + kElems / 2]) << 4);
+    }
+  }
+}
+
+void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
+  if (in.effort == Effort::kFast && in.importance == nullptr) {
+    EncodePlainScalar(in, out);
+  } else {
+    HWY_STATIC_DISPATCH(EncodeMXFP4)(in, out);
+  }
+}
+
+void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
+  for (uint64_t k = 0; k < n_elems; ++k) {
+    const uint8_t* block = blocks + k / kElems * kBytes;
+    const size_t i = k % kElems;
+    const int packed = block[1 + i % 16];
+    out[k] = kValues[i < 16 ? packed & 15 : packed >> 4] * HalfScale(block[0]);
+  }
+}
+
+}  // namespace
+
+const BlockCodec kCodecMXFP4 = {DType::kMXFP4, std::numeric_limits<float>::max(), Encode, Decode, EncodeScalar,
+                                DecodeScalar};
+
+}  // namespace quern
+#endif  // HWY_ONCE
