@@ -10,6 +10,7 @@
 #include "converters/meta_folder.h"
 #include "converters/shard_store.h"
 #include "formats/formats.h"
+#include "formats/torch_checkpoint.h"
 
 namespace quern {
 namespace {
@@ -62,6 +63,13 @@ constexpr std::array<OtherLayout, 8> kOtherLayouts = {{
     {"config.json", "Hugging Face's layout"},
     {".metadata", "a distributed checkpoint of torch.distributed"},
 }};
+
+// Returns the shards of a checkpoint in Meta's layout, and nothing for other paths.
+std::vector<std::string> ShardsOf(const std::string& path) {
+  if (FindConverter(path) != &kMetaConverter) return {};
+  Faults ignored;
+  return ListMetaFolder(path, ignored).shards;
+}
 
 // Returns the error for a folder that no converter reads.
 Error UnknownFolder(const std::string& folder) {
@@ -135,12 +143,35 @@ std::vector<Finding> CheckCheckpoint(const std::string& path, const CheckpointOp
 
 std::vector<std::unique_ptr<TensorStore>> OpenSoundParts(const std::string& path) {
   std::vector<std::unique_ptr<TensorStore>> parts;
-  if (FindConverter(path) != &kMetaConverter) return parts;
   Faults ignored;  // CheckCheckpoint reports them
-  for (const std::string& shard : ListMetaFolder(path, ignored).shards) {
+  for (const std::string& shard : ShardsOf(path)) {
     ignored.Try([&] { parts.push_back(OpenShard(shard)); });
   }
   return parts;
+}
+
+std::vector<Finding> CheckStorageSums(const std::string& path, Progress* progress) {
+  const std::vector<std::string> shards = ShardsOf(path);
+  uint64_t total_bytes = 0;
+  for (const std::string& shard : shards) {
+    std::error_code error;
+    const uint64_t size = fs::file_size(shard, error);
+    if (!error) total_bytes += size;
+  }
+  if (progress && total_bytes > 0) progress->Begin("compare sums", total_bytes, "bytes");
+  Faults faults, ignored;
+  for (const std::string& shard : shards) {
+    ignored.Try([&] {
+      const InputFile file(shard);
+      const TorchCheckpoint checkpoint = TorchCheckpoint::Open(file);
+      for (size_t i = 0; i < checkpoint.storages().size(); ++i) {
+        faults.Try([&] { checkpoint.VerifyStorageCrc(i); });
+        if (progress) progress->Advance(checkpoint.storages()[i].size_bytes);
+      }
+    });
+  }
+  if (progress && total_bytes > 0) progress->End();
+  return std::move(faults).TakeFindings();
 }
 
 }  // namespace quern

@@ -67,7 +67,13 @@ std::vector<Finding> CheckCheckpoint(const std::string& path, const CheckpointOp
 
 // Returns the parts of a checkpoint in several files that can be opened each on its own, so that
 // their weights can be checked even where the whole is damaged: one store per sound shard, its
-// tensors as in the file. Whatever cannot be opened is left out (CheckCheckpoint names it).
+// tensors as in the file, sums not compared. Whatever cannot be opened is left out
+// (CheckCheckpoint names it).
 std::vector<std::unique_ptr<TensorStore>> OpenSoundParts(const std::string& path);
+
+// Compares the CRC-32 of every storage of every shard that can be opened, and returns a finding for
+// each that differs, in the order of the files.
+// Cost: reads all weights once.
+std::vector<Finding> CheckStorageSums(const std::string& path, Progress* progress = nullptr);
 
 }  // namespace quern

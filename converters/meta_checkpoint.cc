@@ -20,7 +20,7 @@ namespace {
 
 // Real ones have a few hundred bytes and at most 2.2 MB.
 constexpr uint64_t kMaxParamsBytes = 1u << 20;
-constexpr uint64_t kMaxTokenizerBytes = 64u << 20;
+constexpr uint64_t kMaxTokenizerBytes = 16u << 20;
 
 class MetaCheckpoint final : public TensorStore {
  public:
@@ -95,7 +95,7 @@ struct Parts {
   bool shards_complete = false;
   std::optional<MetaParams> params;
   std::string tokenizer_file;
-  std::optional<std::vector<uint8_t>> tokenizer_bytes;
+  std::optional<std::string> tokenizer_bytes;
 };
 
 void OpenShards(Parts& parts, const CheckpointOptions& options, Faults& faults) {
@@ -107,7 +107,7 @@ void OpenShards(Parts& parts, const CheckpointOptions& options, Faults& faults) 
 }
 
 Tokenizer ReadTokenizer(const Parts& parts) {
-  const ByteView bytes(*parts.tokenizer_bytes);
+  const ByteView bytes = AsBytes(*parts.tokenizer_bytes);
   RefuseForeign(bytes, parts.tokenizer_file, "a tokenizer.model");
   const bool is_llama31 = parts.params && parts.params->use_scaled_rope;
   return ReadMetaTokenizer(bytes, parts.tokenizer_file,
@@ -132,6 +132,24 @@ void CompleteManifest(MetaCheckpoint& store, const MetaParams& params, Tokenizer
   }
 }
 
+// Returns false if a few elements show that output matrix and embedding differ. They are read past
+// ReadRows, which would compare the CRC-32 of all of both matrices: `inspect` is to be quick.
+bool MayBeTied(const MetaLayout& layout, const Parts& parts) {
+  const TensorInfo& info = layout.tensors.front();
+  if (layout.tensors.back().shape != info.shape) return false;
+  const auto element = [&](const MergedTensor& tensor, uint64_t row, uint64_t col) {
+    const MergedPlace place = PlaceOfMerged(tensor, parts.shards, row, col);
+    return parts.files[place.shard]->ReadVector(place.byte_offset, tensor.slices[0]->elem_bytes);
+  };
+  const uint64_t row = info.rows() / 2;
+  for (uint64_t col = 0; col < std::min<uint64_t>(info.cols(), 16); ++col) {
+    if (element(layout.merged.front(), row, col) != element(layout.merged.back(), row, col)) {
+      return false;
+    }
+  }
+  return true;
+}
+
 std::unique_ptr<TensorStore> Assemble(Parts parts, const CheckpointOptions& options,
                                       Faults& faults) {
   std::optional<Tokenizer> tokenizer;
@@ -143,7 +161,7 @@ std::unique_ptr<TensorStore> Assemble(Parts parts, const CheckpointOptions& opti
   if (!sound_so_far || faults.any()) return nullptr;
   faults.Try([&] {
     CheckReplicatedTensors(layout, parts.shards, faults);
-    DropTiedOutput(layout, parts.shards);
+    if (MayBeTied(layout, parts)) DropTiedOutput(layout, parts.shards);
   });
   auto store = std::make_unique<MetaCheckpoint>(std::move(parts.name), std::move(parts.files),
                                                 std::move(parts.shards), std::move(layout));
@@ -262,10 +280,8 @@ std::unique_ptr<TensorStore> TryOpenMetaPath(const std::string& path,
   }
   if (folder.tokenizer) {
     parts.tokenizer_file = *folder.tokenizer;
-    faults.Try([&] {
-      const std::string bytes = ReadWholeFile(*folder.tokenizer, kMaxTokenizerBytes);
-      parts.tokenizer_bytes.emplace(bytes.begin(), bytes.end());
-    });
+    faults.Try(
+        [&] { parts.tokenizer_bytes = ReadWholeFile(*folder.tokenizer, kMaxTokenizerBytes); });
   } else {
     faults.Add(MissingTokenizer(folder));
   }

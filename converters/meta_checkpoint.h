@@ -18,7 +18,7 @@ struct MetaFiles {
   std::string name;  // of the folder, for messages
   std::string params_file, params_text;
   std::string tokenizer_file;
-  std::vector<uint8_t> tokenizer_bytes;
+  std::string tokenizer_bytes;
   std::vector<std::shared_ptr<const RandomAccessBytes>> shards;  // in rank order
 };
 

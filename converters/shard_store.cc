@@ -12,7 +12,7 @@ namespace {
 class ShardStore final : public TensorStore {
  public:
   explicit ShardStore(const std::string& path)
-      : file_(path), shard_(TorchCheckpoint::Open(file_)) {
+      : file_(path), shard_(TorchCheckpoint::Open(file_, {.verify_crc = false})) {
     for (const TorchTensor& tensor : shard_.tensors()) {
       if (!tensor.dtype || !IsFloat(*tensor.dtype) || tensor.shape.size() > 2) continue;
       const auto shape = Shape::Make(tensor.shape);

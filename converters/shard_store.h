@@ -9,7 +9,7 @@
 namespace quern {
 
 // Returns a store over the vectors and matrices of floating-point numbers in the file, in its
-// order; the manifest has no spec.
+// order; the manifest has no spec. CRCs are not compared.
 // Throws: as TorchCheckpoint::Open.
 std::unique_ptr<TensorStore> OpenShard(const std::string& path);
 

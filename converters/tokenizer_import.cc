@@ -17,7 +17,7 @@ namespace {
 // Llama 3's longest token has 128 bytes, its file 2.2 MB, its merges 4 MB. The limits keep the
 // splits that are tried, and the merges that are kept, in proportion to that.
 constexpr size_t kMaxTokenBytes = 256;
-constexpr size_t kMaxFileBytes = 8u << 20;
+constexpr size_t kMaxFileBytes = 6u << 20;
 constexpr size_t kMaxMergeBytes = 40u << 20;
 constexpr uint32_t kSpecialTokens = 256;
 

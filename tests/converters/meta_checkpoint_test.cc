@@ -446,6 +446,28 @@ TEST(MetaFolders, SoundPartsCanBeReadWhereTheWholeIsDamaged) {
   EXPECT_TRUE(OpenSoundParts(std::string(QUERN_TEST_DATA) + "/stories260K/stories260K-f32.gguf").empty());
 }
 
+TEST(MetaFolders, EverySumIsCompared) {
+  const TempFolder folder;
+  CheckpointRecipe recipe;
+  recipe.n_shards = 2;
+  auto files = MakeCheckpoint(recipe);
+  testing::WriteFiles(folder.path(), files);
+  EXPECT_TRUE(CheckStorageSums(folder.path()).empty());
+  const auto store = OpenCheckpoint(folder.path());
+  for (const std::string name : {"blk.0.ffn_up.weight", "blk.1.attn_q.weight"}) {
+    const StoredPlace place = store->PlaceOf(IndexOf(store->manifest(), name), 0, 0);
+    ASSERT_EQ(place.file, folder / files[2].name);
+    files[2].bytes[*place.byte_offset] ^= 1;
+  }
+  testing::WriteFiles(folder.path(), files);
+  const auto findings = CheckStorageSums(folder.path());
+  ASSERT_EQ(findings.size(), 2u);
+  for (const Finding& finding : findings) {
+    EXPECT_EQ(finding.id, "zip.crc");
+    EXPECT_NE(finding.line.find("consolidated.00.pth"), std::string::npos) << finding.line;
+  }
+}
+
 TEST(MetaFolders, AreReadAndTheirFaultsFound) {
   const TempFolder parent;
   const std::string folder = parent / "7B";

@@ -49,7 +49,7 @@ MetaFiles InMemory(const std::vector<FileBytes>& files) {
       meta.params_text.assign(file.bytes.begin(), file.bytes.end());
     } else if (file.name == "tokenizer.model") {
       meta.tokenizer_file = file.name;
-      meta.tokenizer_bytes = file.bytes;
+      meta.tokenizer_bytes.assign(file.bytes.begin(), file.bytes.end());
     } else {
       meta.shards.push_back(std::make_shared<OwnedBytes>(file.bytes, file.name));
     }

@@ -109,7 +109,7 @@ void Convert(const Input& input) {
   files.params_file = "params.json";
   files.params_text = std::string(input.parts[0].begin(), input.parts[0].end());
   files.tokenizer_file = "tokenizer.model";
-  files.tokenizer_bytes = input.parts[1];
+  files.tokenizer_bytes = std::string(input.parts[1].begin(), input.parts[1].end());
   for (size_t i = 2; i < input.parts.size(); ++i) {
     files.shards.push_back(std::make_shared<MemoryBytes>(input.parts[i], "shard " + std::to_string(i)));
   }
