@@ -11,30 +11,109 @@
 namespace quern {
 namespace {
 
+constexpr std::pair<std::string_view, TensorRole> kRoleNames[] = {
+    {"token_embd", TensorRole::kTokenEmbedding}, {"attn_q", TensorRole::kAttnQ},
+    {"attn_k", TensorRole::kAttnK},              {"attn_v", TensorRole::kAttnV},
+    {"attn_output", TensorRole::kAttnOutput},    {"ffn_gate", TensorRole::kFfnGate},
+    {"ffn_up", TensorRole::kFfnUp},              {"ffn_down", TensorRole::kFfnDown},
+    {"output", TensorRole::kOutput}};
+
+// What a type is replaced by where its blocks do not divide a row.
+// Source: llama.cpp, as for the presets.
+constexpr std::pair<DType, DType> kFallbacks[] = {
+    {DType::kIQ4_XS, DType::kIQ4_NL}, {DType::kQ2_K, DType::kQ4_0}, {DType::kQ3_K, DType::kQ4_0},
+    {DType::kQ4_K, DType::kQ5_0},     {DType::kQ5_K, DType::kQ5_1}, {DType::kQ6_K, DType::kQ8_0}};
+
 bool IsMatrix(const TensorInfo& tensor) {
   return tensor.role != TensorRole::kOther && tensor.shape.rank() >= 2;
 }
 
-// Returns what `tensor` becomes under `preset`, before shapes and codecs are looked at.
-PlanEntry Wanted(const TensorInfo& tensor, const Preset& preset) {
-  if (tensor.shape.rank() <= 1) {
-    if (tensor.dtype == DType::kF16 || tensor.dtype == DType::kBF16) return {DType::kF32, "1-D"};
-    return {tensor.dtype, "1-D"};
+// Returns true if `text` matches `pattern`, in which '*' stands for any run and '?' for any byte.
+bool Matches(std::string_view pattern, std::string_view text) {
+  size_t p = 0, t = 0, star = std::string_view::npos, resume = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      resume = t;
+    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
+      ++p;
+      ++t;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      t = ++resume;
+    } else {
+      return false;
+    }
   }
-  if (!IsMatrix(tensor)) return {tensor.dtype, "not a known weight"};
-  if (!preset.type) return {tensor.dtype, "as in the source"};
-  return {*preset.type, "matrix"};
+  return pattern.find_first_not_of('*', p) == std::string_view::npos;
 }
 
-// Returns `entry`, or the type that takes any row length where its type does not.
-PlanEntry Fitted(const TensorInfo& tensor, PlanEntry entry) {
-  const BlockLayout& layout = LayoutOf(entry.type);
-  if (tensor.cols() % layout.block_elems == 0) return entry;
-  return {DType::kF16,
-          "rows of " + std::to_string(tensor.cols()) + " do not divide into blocks of " +
-              std::to_string(layout.block_elems) + " for " + std::string(layout.name),
-          true};
-}
+// Decides tensor by tensor; knows what the rules may look at.
+class Planner {
+ public:
+  Planner(const Manifest& manifest, const Preset& preset, const PlanOptions& options)
+      : preset_(preset), options_(options) {
+    if (manifest.spec) {
+      census_.n_layers = manifest.spec->n_layers;
+      census_.n_heads = manifest.spec->n_heads;
+      census_.n_kv_heads = manifest.spec->n_kv_heads;
+    }
+    census_.has_importance = options.importance != nullptr;
+    census_.has_output = false;
+    for (const TensorInfo& tensor : manifest.tensors) {
+      census_.has_output = census_.has_output || tensor.role == TensorRole::kOutput;
+      layers_[tensor.role].push_back(tensor.layer.value_or(0));
+    }
+    for (auto& [role, layers] : layers_) std::ranges::sort(layers);
+  }
+
+  PlanEntry Entry(const TensorInfo& tensor) const { return Fitted(tensor, Wanted(tensor)); }
+
+ private:
+  // Returns what `tensor` becomes, before its shape is looked at.
+  PlanEntry Wanted(const TensorInfo& tensor) const {
+    if (tensor.shape.rank() <= 1) {
+      const bool half = tensor.dtype == DType::kF16 || tensor.dtype == DType::kBF16;
+      return {half ? DType::kF32 : tensor.dtype, "1-D"};
+    }
+    for (const auto& [pattern, type] : options_.patterns) {
+      if (Matches(pattern, tensor.name)) return {type, "--tensor " + pattern};
+    }
+    if (!IsMatrix(tensor)) return {tensor.dtype, "not a known weight"};
+    for (const auto& [role, type] : options_.roles) {
+      if (role == tensor.role) return {type, "--role"};
+    }
+    if (options_.keep_output && tensor.role == TensorRole::kOutput) {
+      return {tensor.dtype, "--keep-output"};
+    }
+    if (!preset_.type) return {tensor.dtype, "as in the source"};
+    if (options_.pure) return {*preset_.type, "--pure"};
+    const auto& layers = layers_.at(tensor.role);
+    const auto place = std::ranges::lower_bound(layers, tensor.layer.value_or(0));
+    return PresetEntry(preset_, census_, tensor, static_cast<uint32_t>(place - layers.begin()),
+                       static_cast<uint32_t>(layers.size()));
+  }
+
+  // Returns `entry`, or a type that fits where its type does not.
+  static PlanEntry Fitted(const TensorInfo& tensor, PlanEntry entry) {
+    const BlockLayout& wanted = LayoutOf(entry.type);
+    if (tensor.cols() % wanted.block_elems == 0) return entry;
+    DType type = entry.type;
+    for (const auto& [from, to] : kFallbacks) {
+      if (from == entry.type) type = to;
+    }
+    if (tensor.cols() % LayoutOf(type).block_elems != 0) type = DType::kF16;
+    return {type,
+            "rows of " + std::to_string(tensor.cols()) + " do not divide into blocks of " +
+                std::to_string(wanted.block_elems) + " for " + std::string(wanted.name),
+            true};
+  }
+
+  const Preset& preset_;
+  const PlanOptions& options_;
+  ModelCensus census_;
+  std::map<TensorRole, std::vector<uint32_t>> layers_;  // sorted, of all tensors of a role
+};
 
 void RequireCodecs(const TensorInfo& tensor, DType target, const PlanOptions& options) {
   if (tensor.dtype == target) return;
@@ -68,7 +147,39 @@ std::optional<uint32_t> SourceFileType(const Manifest& manifest) {
   return FindPreset(NameOf(most->first))->file_type;
 }
 
+// Says which tensors have no importance though there is an imatrix, and checks the entries of those
+// that have.
+void ReviewImportance(const Manifest& manifest, const Preset& preset, QuantPlan& plan) {
+  if (plan.importance == nullptr) {
+    if (preset.name == "q2_k_s") {
+      plan.warnings.push_back("q2_k_s without an imatrix loses much; give --imatrix");
+    }
+    return;
+  }
+  uint64_t n_missing = 0;
+  std::string first;
+  for (size_t i = 0; i < plan.entries.size(); ++i) {
+    const TensorInfo& tensor = manifest.tensors[i];
+    if (IsFloat(plan.entries[i].type) || tensor.dtype == plan.entries[i].type) continue;
+    if (ImportanceOf(*plan.importance, tensor) != nullptr) continue;
+    if (n_missing++ == 0) first = tensor.name;
+  }
+  if (n_missing != 0) {
+    plan.warnings.push_back(std::to_string(n_missing) +
+                            " tensors have no importance in the imatrix and are quantized without, "
+                            "the first is " +
+                            Quoted(first));
+  }
+}
+
 }  // namespace
+
+std::optional<TensorRole> FindRole(std::string_view name) {
+  for (const auto& [known, role] : kRoleNames) {
+    if (known == name) return role;
+  }
+  return std::nullopt;
+}
 
 Manifest QuantPlan::Apply(const Manifest& manifest) const {
   QUERN_CHECK(entries.size() == manifest.tensors.size());
@@ -93,11 +204,15 @@ QuantPlan MakePlan(const Manifest& manifest, std::string_view preset_name,
   QuantPlan plan;
   plan.preset = preset->name;
   plan.file_type = preset->type ? preset->file_type : SourceFileType(manifest);
+  plan.effort = options.effort;
+  plan.importance = options.importance;
   plan.entries.reserve(manifest.tensors.size());
+  const Planner planner(manifest, *preset, options);
   for (const TensorInfo& tensor : manifest.tensors) {
-    plan.entries.push_back(Fitted(tensor, Wanted(tensor, *preset)));
+    plan.entries.push_back(planner.Entry(tensor));
     RequireCodecs(tensor, plan.entries.back().type, options);
   }
+  ReviewImportance(manifest, *preset, plan);
   return plan;
 }
 

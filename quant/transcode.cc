@@ -27,6 +27,7 @@ struct Recipe {
   const TensorInfo* tensor = nullptr;
   const BlockCodec* from = nullptr;  // null: the bytes are copied as they are
   const BlockCodec* to = nullptr;
+  const float* importance = nullptr;  // of the columns, or null
   uint64_t row_bytes = 0, out_row_bytes = 0;
 
   bool copies() const { return to == nullptr; }
@@ -53,6 +54,10 @@ std::vector<Recipe> MakeRecipes(const Manifest& manifest, const QuantPlan& plan)
       recipe.from = FindCodec(tensor.dtype);
       recipe.to = FindCodec(target);
       QUERN_CHECK(recipe.from != nullptr && recipe.to != nullptr);
+      if (plan.importance != nullptr && !IsFloat(target)) {
+        const std::vector<float>* weights = ImportanceOf(*plan.importance, tensor);
+        if (weights != nullptr) recipe.importance = weights->data();
+      }
     } else if (IsFloat(tensor.dtype)) {
       recipe.from = FindCodec(tensor.dtype);
     }
@@ -128,7 +133,7 @@ void Convert(const Recipe& recipe, Effort effort, const std::string& file, Band&
     if (bad != rows * cols) {
       ThrowBadValue(file, recipe, in.row_begin + row + bad / cols, bad % cols, x[bad]);
     }
-    if (!recipe.copies()) recipe.to->encode({x, rows, cols, nullptr, effort}, out);
+    if (!recipe.copies()) recipe.to->encode({x, rows, cols, recipe.importance, effort}, out);
     row += rows;
     source += rows * recipe.row_bytes;
     out += rows * recipe.out_row_bytes;
@@ -143,6 +148,7 @@ class Pass {
       : source_(source),
         sink_(sink),
         options_(options),
+        effort_(plan.effort),
         recipes_(MakeRecipes(source.manifest(), plan)),
         pool_(options.memory_bytes),
         threads_(options.threads != 0
@@ -159,7 +165,7 @@ class Pass {
         [this](oneapi::tbb::flow_control& control) { return Read(control); });
     const auto convert = make_filter<Band*, Band*>(filter_mode::parallel, [this](Band* band) {
       try {
-        Convert(recipes_[band->in.tensor], options_.effort, source_.name(), *band);
+        Convert(recipes_[band->in.tensor], effort_, source_.name(), *band);
       } catch (...) {
         band->error = std::current_exception();
       }
@@ -230,6 +236,7 @@ class Pass {
   TensorSource& source_;
   TensorSink& sink_;
   const TranscodeOptions& options_;
+  const Effort effort_;
   const std::vector<Recipe> recipes_;
   BufferPool pool_;
   const unsigned threads_;
@@ -245,12 +252,7 @@ TranscodeResult Transcode(TensorSource& source, const QuantPlan& plan, TensorSin
                           const TranscodeOptions& options) {
   const Manifest& manifest = source.manifest();
   if (options.log != nullptr) {
-    for (size_t i = 0; i < plan.entries.size(); ++i) {
-      if (!plan.entries[i].fallback) continue;
-      options.log->Warn("tensor " + Quoted(manifest.tensors[i].name) + " becomes " +
-                        std::string(NameOf(plan.entries[i].type)) + ": " +
-                        plan.entries[i].reason);
-    }
+    for (const std::string& warning : plan.warnings) options.log->Warn(warning);
   }
   Pass pass(source, plan, sink, options);
   sink.Begin(plan.Apply(manifest));

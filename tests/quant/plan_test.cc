@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "formats/core/error.h"
 
 namespace quern {
@@ -14,11 +16,11 @@ TensorInfo Tensor(std::string name, TensorRole role, DType type, Shape shape) {
 Manifest SmallModel(DType type) {
   Manifest manifest;
   manifest.tensors = {
-      Tensor("token_embd.weight", TensorRole::kTokenEmbedding, type, {512, 64}),
-      Tensor("blk.0.attn_norm.weight", TensorRole::kAttnNorm, type, {64}),
-      Tensor("blk.0.attn_q.weight", TensorRole::kAttnQ, type, {64, 64}),
-      Tensor("blk.0.ffn_down.weight", TensorRole::kFfnDown, type, {64, 172}),
-      Tensor("output.weight", TensorRole::kOutput, type, {512, 64}),
+      Tensor("token_embd.weight", TensorRole::kTokenEmbedding, type, {512, 256}),
+      Tensor("blk.0.attn_norm.weight", TensorRole::kAttnNorm, type, {256}),
+      Tensor("blk.0.attn_q.weight", TensorRole::kAttnQ, type, {256, 256}),
+      Tensor("blk.0.ffn_down.weight", TensorRole::kFfnDown, type, {256, 172}),
+      Tensor("output.weight", TensorRole::kOutput, type, {512, 256}),
       Tensor("strange", TensorRole::kOther, DType::kI32, {3, 5}),
   };
   return manifest;
@@ -59,7 +61,144 @@ TEST(Plan, RowsThatDoNotDivideFallBackAndSaySo) {
   EXPECT_FALSE(plan.entries[2].fallback);
 }
 
-TEST(Plan, NamesIgnoreCase) { EXPECT_EQ(MakePlan(SmallModel(DType::kF32), "Q8_0").preset, "q8_0"); }
+TEST(Plan, KTypesFallBackAsInLlamaCpp) {
+  Manifest manifest = SmallModel(DType::kF32);
+  manifest.tensors[2].shape = {64, 288};
+  for (const auto& [preset, type] : {std::pair{"q2_k", DType::kQ4_0},
+                                     {"q3_k_s", DType::kQ4_0},
+                                     {"q4_k_m", DType::kQ5_0},
+                                     {"q5_k_m", DType::kQ5_1},
+                                     {"q6_k", DType::kQ8_0},
+                                     {"iq4_xs", DType::kIQ4_NL}}) {
+    const PlanEntry entry = MakePlan(manifest, preset).entries[2];
+    EXPECT_EQ(entry.type, type) << preset;
+    EXPECT_TRUE(entry.fallback) << preset;
+  }
+}
+
+// A dense Llama with the hyperparameters that rules look at, and the real shapes.
+Manifest Llama(uint32_t n_layers, uint64_t d_model, uint64_t d_ff, uint32_t n_heads,
+               uint32_t n_kv_heads, uint64_t vocab_size) {
+  Manifest manifest;
+  manifest.spec.emplace();
+  manifest.spec->n_layers = n_layers;
+  manifest.spec->n_heads = n_heads;
+  manifest.spec->n_kv_heads = n_kv_heads;
+  const uint64_t kv = d_model / n_heads * n_kv_heads;
+  const auto add = [&](TensorRole role, std::optional<uint32_t> layer, Shape shape) {
+    TensorInfo tensor = Tensor("t" + std::to_string(manifest.tensors.size()), role, DType::kF16, shape);
+    tensor.layer = layer;
+    manifest.tensors.push_back(tensor);
+  };
+  add(TensorRole::kTokenEmbedding, {}, {vocab_size, d_model});
+  for (uint32_t layer = 0; layer < n_layers; ++layer) {
+    add(TensorRole::kAttnNorm, layer, {d_model});
+    add(TensorRole::kAttnQ, layer, {d_model, d_model});
+    add(TensorRole::kAttnK, layer, {kv, d_model});
+    add(TensorRole::kAttnV, layer, {kv, d_model});
+    add(TensorRole::kAttnOutput, layer, {d_model, d_model});
+    add(TensorRole::kFfnNorm, layer, {d_model});
+    add(TensorRole::kFfnGate, layer, {d_ff, d_model});
+    add(TensorRole::kFfnUp, layer, {d_ff, d_model});
+    add(TensorRole::kFfnDown, layer, {d_model, d_ff});
+  }
+  add(TensorRole::kOutputNorm, {}, {d_model});
+  add(TensorRole::kOutput, {}, {vocab_size, d_model});
+  return manifest;
+}
+
+// llama-quantize's files of Llama 2 7B have these sizes; metadata and vocabulary take 0.8 MB.
+TEST(Plan, SizesOfLlama2With7BAreTheKnownOnes) {
+  const Manifest manifest = Llama(32, 4096, 11008, 32, 32, 32000);
+  for (const auto& [preset, gigabytes] : {std::pair{"q4_0", 3.826},
+                                          {"q8_0", 7.161},
+                                          {"q6_k", 5.529},
+                                          {"q4_k_m", 4.081},
+                                          {"f16", 13.478}}) {
+    const auto bytes =
+        static_cast<double>(MakePlan(manifest, preset).Apply(manifest).tensor_bytes());
+    EXPECT_NEAR(bytes / 1e9, gigabytes, 0.0013) << preset;
+  }
+}
+
+std::vector<uint32_t> LayersWith(const Manifest& manifest, const QuantPlan& plan, TensorRole role,
+                                 DType type) {
+  std::vector<uint32_t> layers;
+  for (size_t i = 0; i < plan.entries.size(); ++i) {
+    const TensorInfo& tensor = manifest.tensors[i];
+    if (tensor.role == role && plan.entries[i].type == type) layers.push_back(*tensor.layer);
+  }
+  return layers;
+}
+
+TEST(Plan, RulesLookAtLayersHeadsAndImportance) {
+  const Manifest m7b = Llama(32, 4096, 11008, 32, 32, 32000);
+  EXPECT_EQ(LayersWith(m7b, MakePlan(m7b, "Q4_K_M"), TensorRole::kAttnV, DType::kQ6_K),
+            (std::vector<uint32_t>{0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31}));
+  EXPECT_EQ(LayersWith(m7b, MakePlan(m7b, "q3_k_m"), TensorRole::kFfnDown, DType::kQ5_K),
+            (std::vector<uint32_t>{0, 1}));
+  EXPECT_EQ(LayersWith(m7b, MakePlan(m7b, "q4_k_s"), TensorRole::kAttnV, DType::kQ5_K).size(), 4u);
+  EXPECT_EQ(LayersWith(m7b, MakePlan(m7b, "q2_k"), TensorRole::kAttnV, DType::kQ3_K).size(), 32u);
+  const Manifest m8b = Llama(32, 4096, 14336, 32, 8, 128256);
+  EXPECT_EQ(LayersWith(m8b, MakePlan(m8b, "q2_k"), TensorRole::kAttnV, DType::kQ4_K).size(), 32u);
+  EXPECT_EQ(LayersWith(m8b, MakePlan(m8b, "iq4_xs"), TensorRole::kFfnDown, DType::kQ5_K).size(), 4u);
+  const Manifest m70b = Llama(80, 8192, 28672, 64, 8, 32000);
+  EXPECT_EQ(LayersWith(m70b, MakePlan(m70b, "q3_k_m"), TensorRole::kAttnV, DType::kQ5_K).size(), 80u);
+
+  PlanOptions weighted;
+  weighted.importance = std::make_shared<Importance>();
+  const QuantPlan plan = MakePlan(m7b, "q4_0", weighted);
+  EXPECT_EQ(LayersWith(m7b, plan, TensorRole::kFfnDown, DType::kQ4_1).size(), 4u);
+  ASSERT_EQ(plan.warnings.size(), 1u);
+  EXPECT_NE(plan.warnings[0].find("226 tensors"), std::string::npos) << plan.warnings[0];
+}
+
+TEST(Plan, TiedEmbeddingsServeAsTheOutput) {
+  Manifest manifest = Llama(32, 4096, 11008, 32, 32, 32000);
+  EXPECT_EQ(MakePlan(manifest, "q4_0").entries.front().type, DType::kQ4_0);
+  manifest.tensors.pop_back();
+  EXPECT_EQ(MakePlan(manifest, "q4_0").entries.front().type, DType::kQ6_K);
+  EXPECT_EQ(MakePlan(manifest, "mxfp4").entries.front().type, DType::kQ8_0);
+}
+
+TEST(Plan, OverridesComeInOrder) {
+  const Manifest manifest = SmallModel(DType::kF16);
+  EXPECT_EQ(MakePlan(manifest, "q4_0").entries[4].type, DType::kQ6_K);
+  EXPECT_EQ(MakePlan(manifest, "q4_0", {.pure = true}).entries[4].type, DType::kQ4_0);
+  EXPECT_EQ(MakePlan(manifest, "q4_0", {.keep_output = true}).entries[4].type, DType::kF16);
+  PlanOptions options;
+  options.roles = {{TensorRole::kAttnQ, DType::kQ8_0}};
+  EXPECT_EQ(MakePlan(manifest, "q4_0", options).entries[2].type, DType::kQ8_0);
+  options.patterns = {{"blk.?.attn_*", DType::kQ5_0}, {"blk*", DType::kQ4_1}};
+  EXPECT_EQ(MakePlan(manifest, "q4_0", options).entries[2].type, DType::kQ5_0);
+  EXPECT_EQ(MakePlan(manifest, "q4_0", options).entries[1].type, DType::kF32) << "vectors stay";
+  EXPECT_EQ(FindRole("attn_q"), TensorRole::kAttnQ);
+  EXPECT_FALSE(FindRole("attn"));
+}
+
+TEST(Plan, ImportanceThatDoesNotFitIsRefused) {
+  const Manifest manifest = SmallModel(DType::kF16);
+  const auto error_id = [&](std::vector<float> weights) -> std::string {
+    PlanOptions options;
+    options.importance =
+        std::make_shared<Importance>(Importance{{"blk.0.attn_q.weight", std::move(weights)}});
+    try {
+      (void)MakePlan(manifest, "q4_0", options);
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("blk.0.attn_q.weight"), std::string::npos);
+      return error.id();
+    }
+    return "";
+  };
+  EXPECT_EQ(error_id(std::vector<float>(255, 1.0f)), "imatrix.width");
+  EXPECT_EQ(error_id(std::vector<float>(256, -1.0f)), "imatrix.non-finite");
+  EXPECT_EQ(error_id(std::vector<float>(256, NAN)), "imatrix.non-finite");
+  EXPECT_EQ(error_id(std::vector<float>(256, 0.0f)), "");
+}
+
+TEST(Plan, NamesIgnoreCaseAndHaveAliases) {
+  EXPECT_EQ(MakePlan(SmallModel(DType::kF32), "Q4_K").preset, "q4_k_m");
+}
 
 TEST(Plan, RefusesUnknownPresets) {
   try {

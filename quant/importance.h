@@ -1,0 +1,21 @@
+// Importance of the columns of each tensor: by how much the squared error of a column counts.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "formats/core/manifest.h"
+
+namespace quern {
+
+// Weights per column, by tensor name (mean squares of activations, from an imatrix file).
+using Importance = std::map<std::string, std::vector<float>, std::less<>>;
+
+// Returns the importance of the columns of `tensor`, or null where there is none: no entry, or one
+// of zeros only.
+// Throws: Error kData "imatrix.width" if the entry has another number of columns, or
+// "imatrix.non-finite" for a NaN, an infinity or a negative number in it.
+const std::vector<float>* ImportanceOf(const Importance& importance, const TensorInfo& tensor);
+
+}  // namespace quern
