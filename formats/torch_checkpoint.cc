@@ -133,6 +133,7 @@ TorchCheckpoint TorchCheckpoint::Open(const RandomAccessBytes& bytes,
         .File(Escaped(bytes.name(), 4096))
         .Hint("save the weights alone: torch.save(torch.jit.load(FILE).state_dict(), NEW)");
   }
+  archive.RequireStored();
   CheckByteOrder(archive, prefix, options.verify_crc);
   TorchStateDict state =
       ReadTorchStateDict(ReadPickle(archive, prefix, options.verify_crc), archive, prefix);

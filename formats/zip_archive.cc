@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "formats/core/check.h"
 #include "formats/core/checked.h"
 #include "formats/core/error.h"
 #include "formats/zip_end_record.h"
@@ -103,8 +104,7 @@ void CheckName(std::string_view name, const RandomAccessBytes& bytes) {
   }
 }
 
-void CheckFlagsAndMethod(uint16_t flags, uint16_t method, const RandomAccessBytes& bytes,
-                         std::string_view entry) {
+void CheckFlags(uint16_t flags, const RandomAccessBytes& bytes, std::string_view entry) {
   if ((flags & kFlagEncrypted) != 0) {
     throw EntryError("zip.flags", "entry is encrypted", bytes, entry);
   }
@@ -112,16 +112,6 @@ void CheckFlagsAndMethod(uint16_t flags, uint16_t method, const RandomAccessByte
     throw EntryError("zip.flags", "entry has flags that PyTorch never sets", bytes, entry)
         .Found(fmt::format("{:#x}", flags))
         .Expected("0, 0x8, 0x800 or 0x808");
-  }
-  if (method != 0) {
-    throw UnsupportedError("zip.method", "entry is compressed")
-        .File(Escaped(bytes.name(), 4096))
-        .Where("entry " + Quoted(entry))
-        .Found(fmt::format("method {}{}", method, method == 8 ? " (deflate)" : ""))
-        .Expected("method 0 (stored)")
-        .Hint(
-            "another program packed this file anew: unpack it and store it without compression "
-            "(zip -0 -r), or save it again with torch.save");
   }
 }
 
@@ -137,12 +127,12 @@ ZipEntry ReadCentralEntry(ByteReader& reader, const RandomAccessBytes& bytes, Lo
   const uint16_t made_by = read16();
   read16();  // version needed
   local.flags = read16();
-  const uint16_t method = read16();
-  read32();  // time and date
   ZipEntry entry;
+  entry.method = read16();
+  read32();  // time and date
   entry.crc32 = read32();
-  uint64_t stored_bytes = read32();
   entry.size_bytes = read32();
+  uint64_t unpacked_bytes = read32();
   const uint16_t name_bytes = read16(), extra_bytes = read16(), comment_bytes = read16();
   uint32_t disk = read16();
   read16();  // internal attributes
@@ -153,10 +143,10 @@ ZipEntry ReadCentralEntry(ByteReader& reader, const RandomAccessBytes& bytes, Lo
   reader.Take(comment_bytes, "a comment in the central directory");
 
   CheckName(entry.name, bytes);
-  CheckFlagsAndMethod(local.flags, method, bytes, entry.name);
+  CheckFlags(local.flags, bytes, entry.name);
   Zip64Field wide(extra, "zip.directory", bytes, entry.name);
+  if (unpacked_bytes == kIn64) unpacked_bytes = wide.Next<uint64_t>();
   if (entry.size_bytes == kIn64) entry.size_bytes = wide.Next<uint64_t>();
-  if (stored_bytes == kIn64) stored_bytes = wide.Next<uint64_t>();
   if (local.offset == kIn64) local.offset = wide.Next<uint64_t>();
   if (disk == 0xFFFF) disk = wide.Next<uint32_t>();
   if (!wide.used_up()) {
@@ -172,9 +162,9 @@ ZipEntry ReadCentralEntry(ByteReader& reader, const RandomAccessBytes& bytes, Lo
   if (made_by >> 8 == kUnix && (attributes >> 16 & kTypeMask) == kSymbolicLink) {
     throw EntryError("zip.file-type", "entry is a symbolic link", bytes, entry.name);
   }
-  if (stored_bytes != entry.size_bytes) {
+  if (entry.method == 0 && unpacked_bytes != entry.size_bytes) {
     throw EntryError("zip.directory", "stored entry has two sizes", bytes, entry.name)
-        .Found(fmt::format("{} and {} bytes", stored_bytes, entry.size_bytes));
+        .Found(fmt::format("{} and {} bytes", unpacked_bytes, entry.size_bytes));
   }
   if (entry.name.back() == '/' && entry.size_bytes != 0) {
     throw EntryError("zip.name", "folder has data", bytes, entry.name);
@@ -198,7 +188,8 @@ void ReadLocalHeader(const RandomAccessBytes& bytes, const LocalPlace& local, ui
   const uint8_t* h = header.data();
   if (LoadLE<uint32_t>(h) != kLocalSignature) refuse("local header has a wrong signature");
   if (LoadLE<uint16_t>(h + 6) != local.flags) refuse("flags differ in the local header");
-  if (LoadLE<uint16_t>(h + 8) != 0) refuse("compression method differs in the local header");
+  if (LoadLE<uint16_t>(h + 8) != entry.method)
+    refuse("compression method differs in the local header");
   const uint32_t crc = LoadLE<uint32_t>(h + 14);
   const uint32_t sizes[] = {LoadLE<uint32_t>(h + 22), LoadLE<uint32_t>(h + 18)};
   const uint64_t extra_bytes = LoadLE<uint16_t>(h + 28);
@@ -219,7 +210,8 @@ void ReadLocalHeader(const RandomAccessBytes& bytes, const LocalPlace& local, ui
   for (const uint32_t size : sizes) {
     const uint64_t value = size == kIn64 && wide.present() ? wide.Next<uint64_t>() : size;
     const bool left_out = may_be_zero && (value == 0 || value == kIn64);
-    if (value != entry.size_bytes && !left_out) refuse("size differs in the local header");
+    const bool is_true = entry.method != 0 || value == entry.size_bytes;
+    if (!is_true && !left_out) refuse("size differs in the local header");
   }
   if (crc != entry.crc32 && !(may_be_zero && crc == 0)) {
     refuse("CRC-32 differs in the local header");
@@ -346,13 +338,29 @@ const ZipEntry* ZipArchive::Find(std::string_view name) const {
   return it != by_name_.end() && entries_[*it].name == name ? &entries_[*it] : nullptr;
 }
 
+void ZipArchive::RequireStored() const {
+  for (const ZipEntry& entry : entries_) {
+    if (entry.method == 0) continue;
+    throw UnsupportedError("zip.method", "entry is compressed")
+        .File(Escaped(bytes_->name(), 4096))
+        .Where("entry " + Quoted(entry.name))
+        .Found(fmt::format("method {}{}", entry.method, entry.method == 8 ? " (deflate)" : ""))
+        .Expected("method 0 (stored)")
+        .Hint(
+            "another program packed this file anew: unpack it and store it without compression "
+            "(zip -0 -r), or save it again with torch.save");
+  }
+}
+
 std::vector<uint8_t> ZipArchive::Read(const ZipEntry& entry, bool verify_crc) const {
+  QUERN_CHECK(entry.method == 0);
   std::vector<uint8_t> data = bytes_->ReadVector(entry.data_offset, entry.size_bytes);
   if (verify_crc) CheckCrc(*bytes_, entry, libdeflate_crc32(0, data.data(), data.size()));
   return data;
 }
 
 void ZipArchive::VerifyCrc(const ZipEntry& entry) const {
+  QUERN_CHECK(entry.method == 0);
   std::vector<uint8_t> buffer(std::min<uint64_t>(entry.size_bytes, kCrcBufferBytes));
   uint32_t crc = 0;
   for (uint64_t done = 0; done < entry.size_bytes;) {

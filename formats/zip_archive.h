@@ -1,7 +1,7 @@
 // A strict reader of zip archives: what PyTorch writes, and nothing that two readers could
 // understand differently.
 //
-// Stored entries only. Refused: a prefix, bytes behind the end record, bytes between entries that
+// Only stored entries can be read. Refused: a prefix, bytes behind the end record, bytes between entries that
 // belong to none, overlapping or duplicate entries, a local header that disagrees with the central
 // directory, encryption, symbolic links, names that are paths out of the archive. Every extent is
 // checked against the file before it is used. Alignment and timestamps are ignored.
@@ -20,8 +20,9 @@ namespace quern {
 struct ZipEntry {
   std::string_view name;  // lives as long as the archive
   uint64_t data_offset = 0;
-  uint64_t size_bytes = 0;
+  uint64_t size_bytes = 0;  // in the archive
   uint32_t crc32 = 0;
+  uint16_t method = 0;  // 0: stored; any other cannot be read
 };
 
 class ZipArchive {
@@ -30,8 +31,7 @@ class ZipArchive {
   // Requires: `bytes` outlives the archive.
   // Throws: Error kData "zip.eocd", "zip.zip64", "zip.directory", "zip.name", "zip.flags",
   // "zip.duplicate-entry", "zip.local-mismatch", "zip.overlap", "zip.entry-past-eof",
-  // "zip.hidden-bytes", "zip.file-type", "input.trailing-data"; kUnsupported "zip.method",
-  // "zip.multi-disk".
+  // "zip.hidden-bytes", "zip.file-type", "input.trailing-data"; kUnsupported "zip.multi-disk".
   // Cost: one read for the directory and one per entry; memory of the order of the directory.
   static ZipArchive Open(const RandomAccessBytes& bytes);
 
@@ -44,7 +44,10 @@ class ZipArchive {
   // Returns the entry of that name, or nullptr. Cost: logarithmic.
   const ZipEntry* Find(std::string_view name) const;
 
+  // Throws: Error kUnsupported "zip.method" that names the first entry that is not stored, if any.
+  void RequireStored() const;
   // Returns the whole data of a small entry, its CRC-32 checked if `verify_crc`.
+  // Requires: a stored entry, as VerifyCrc does.
   // Throws: Error kData "zip.crc".
   std::vector<uint8_t> Read(const ZipEntry& entry, bool verify_crc = true) const;
   // Reads the entry's data at full bandwidth in bounded memory and checks its CRC-32.
