@@ -48,40 +48,49 @@ void CheckConfig(const JsonValue& root, const std::string& path) {
   }
 }
 
-// What one kind of input shows: a text for reading and the same as JSON.
-struct Description {
-  std::string text;
-  nlohmann::ordered_json json;
-};
+using Json = nlohmann::ordered_json;
 
-Description DescribeModel(const Manifest& manifest) {
-  return {DescribeManifest(manifest), ManifestJson(manifest)};
+// Each of these returns what one kind of input shows: a text for reading, or JSON.
+
+std::string ShowModel(const Manifest& manifest, bool as_json) {
+  return as_json ? ManifestJson(manifest).dump(2) : DescribeManifest(manifest);
 }
 
-Description DescribeSentencePiece(const std::string& path) {
+std::string ShowTokenizer(const Tokenizer& tokenizer, std::string_view schema, bool as_json) {
+  if (!as_json) return DescribeTokenizer(tokenizer);
+  Json json = TokenizerJson(tokenizer);
+  json["schema"] = schema;
+  return json.dump(2);
+}
+
+std::string ShowSentencePiece(const std::string& path, bool as_json) {
   const std::string bytes = ReadWholeFile(path, kMaxSideFileBytes);
   const SentencePieceModel model = ParseSentencePieceModel(AsBytes(bytes), path);
-  Description description{DescribeTokenizer(model.tokenizer), TokenizerJson(model.tokenizer)};
-  description.json["schema"] = "quern.sentencepiece/1";
-  return description;
+  return ShowTokenizer(model.tokenizer, "quern.sentencepiece/1", as_json);
 }
 
-Description DescribeTiktoken(const std::string& path) {
+std::string ShowTiktoken(const std::string& path, bool as_json) {
   const std::string bytes = ReadWholeFile(path, kMaxSideFileBytes);
   const Tokenizer tokenizer = ReadTiktokenModel(AsBytes(bytes), path, TiktokenNames::kLlama31);
-  Description description{DescribeTokenizer(tokenizer), TokenizerJson(tokenizer)};
-  description.json["schema"] = "quern.tiktoken/1";
-  return description;
+  return ShowTokenizer(tokenizer, "quern.tiktoken/1", as_json);
 }
 
 // One shard by itself: its tensors as PyTorch stored them.
-Description DescribeTorch(const std::string& path) {
+std::string ShowTorch(const std::string& path, bool as_json) {
   const InputFile file(path);
   const TorchCheckpoint checkpoint = TorchCheckpoint::Open(file);
-  Description description;
-  description.json["schema"] = "quern.torch/1";
-  description.json["n_storages"] = checkpoint.storages().size();
-  description.json["tensors"] = nlohmann::ordered_json::array();
+  if (as_json) {
+    Json json = {{"schema", "quern.torch/1"}, {"n_storages", checkpoint.storages().size()}};
+    json["tensors"] = Json::array();
+    for (const TorchTensor& tensor : checkpoint.tensors()) {
+      json["tensors"].push_back({{"name", Escaped(tensor.name)},
+                                 {"type", tensor.dtype_name},
+                                 {"shape", tensor.shape},
+                                 {"strides", tensor.strides},
+                                 {"bytes", tensor.size_bytes()}});
+    }
+    return json.dump(2);
+  }
   Table table({{"tensor"}, {"type"}, {"shape"}, {"strides"}, {"bytes", Align::kRight}});
   uint64_t n_bytes = 0;
   for (const TorchTensor& tensor : checkpoint.tensors()) {
@@ -91,37 +100,31 @@ Description DescribeTorch(const std::string& path) {
          fmt::format("[{}]", fmt::join(tensor.shape, ", ")),
          tensor.is_contiguous() ? "" : fmt::format("[{}]", fmt::join(tensor.strides, ", ")),
          fmt::format("{}", tensor.size_bytes())});
-    description.json["tensors"].push_back({{"name", Escaped(tensor.name)},
-                                           {"type", tensor.dtype_name},
-                                           {"shape", tensor.shape},
-                                           {"strides", tensor.strides},
-                                           {"bytes", tensor.size_bytes()}});
   }
-  description.text = fmt::format("PyTorch checkpoint: {} tensors in {} storages, {}\n\n{}",
-                                 checkpoint.tensors().size(), checkpoint.storages().size(),
-                                 HumanBytes(n_bytes), table.ToString());
-  return description;
+  return fmt::format("PyTorch checkpoint: {} tensors in {} storages, {}\n\n{}",
+                     checkpoint.tensors().size(), checkpoint.storages().size(), HumanBytes(n_bytes),
+                     table.ToString());
 }
 
 // A configuration by itself: its members, and those that quern reads checked for kind.
-Description DescribeJson(const std::string& path) {
+std::string ShowJson(const std::string& path, bool as_json) {
   const std::string text = ReadWholeFile(path, kMaxSideFileBytes);
   const JsonValue root = ParseJson(text, path);
-  Description description;
-  description.json["schema"] = "quern.json/1";
   if (!root.is_object()) {
-    description.text = fmt::format("JSON: {}\n", root.ToString());
-    return description;
+    if (as_json) return Json({{"schema", "quern.json/1"}, {"value", root.ToString()}}).dump(2);
+    return fmt::format("JSON: {}\n", root.ToString());
   }
   CheckConfig(root, path);
-  Table table({{"key"}, {"value"}});
-  for (const auto& [key, value] : root.items()) {
-    table.AddRow({Escaped(key), value.ToString()});
-    description.json["members"][Escaped(key)] = value.ToString();
+  if (as_json) {
+    Json json = {{"schema", "quern.json/1"}, {"members", Json::array()}};
+    for (const auto& [key, value] : root.items()) {
+      json["members"].push_back({{"key", Escaped(key)}, {"value", value.ToString()}});
+    }
+    return json.dump(2);
   }
-  description.text =
-      fmt::format("JSON: an object of {} members\n\n{}", root.size(), table.ToString());
-  return description;
+  Table table({{"key"}, {"value"}});
+  for (const auto& [key, value] : root.items()) table.AddRow({Escaped(key), value.ToString()});
+  return fmt::format("JSON: an object of {} members\n\n{}", root.size(), table.ToString());
 }
 
 class InspectCommand final : public Command {
@@ -129,32 +132,34 @@ class InspectCommand final : public Command {
   void AddOptions(CLI::App& app) override { app.add_option("path", path_); }
 
   int Run(Session& session) override {
-    const Description description = Describe(ResolveInput(path_), session);
+    const std::string shown = Show(ResolveInput(path_), session);
     if (session.wants_json())
-      WriteJson(session, description.json.dump(2));
+      WriteJson(session, shown);
     else
-      PrintOut(description.text);
+      PrintOut(shown);
     return 0;
   }
 
  private:
-  static Description Describe(const std::string& path, Session& session) {
-    if (path == "-") return DescribeModel(OpenSource(path, {}).manifest());
+  static std::string Show(const std::string& path, Session& session) {
+    const bool as_json = session.wants_json();
+    if (path == "-") return ShowModel(OpenSource(path, {}).manifest(), as_json);
     switch (DetectKind(path)) {
       case FileKind::kTorchZip:
       case FileKind::kTorchLegacy:
       case FileKind::kTar:
-        return DescribeTorch(path);
+        return ShowTorch(path, as_json);
       case FileKind::kSentencePiece:
-        return DescribeSentencePiece(path);
+        return ShowSentencePiece(path, as_json);
       case FileKind::kTiktoken:
-        return DescribeTiktoken(path);
+        return ShowTiktoken(path, as_json);
       case FileKind::kJson:
-        return DescribeJson(path);
+        return ShowJson(path, as_json);
       default:
-        return DescribeModel(
+        return ShowModel(
             OpenCheckpoint(path, {.context_length = {}, .name = "", .log = &session.terminal})
-                ->manifest());
+                ->manifest(),
+            as_json);
     }
   }
 

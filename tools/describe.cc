@@ -178,9 +178,10 @@ nlohmann::ordered_json ManifestJson(const Manifest& manifest) {
   json["n_weights"] = manifest.n_elems();
   json["tensor_bytes"] = manifest.tensor_bytes();
   json["bits_per_weight"] = BitsPerWeight(manifest);
-  json["metadata"] = nlohmann::ordered_json::object();
+  // A list, not an object: ordered objects look every key up among all before it.
+  json["metadata"] = nlohmann::ordered_json::array();
   for (const MetadataEntry& entry : manifest.metadata)
-    json["metadata"][Escaped(entry.key)] = entry.value.ToString(200);
+    json["metadata"].push_back({{"key", Escaped(entry.key)}, {"value", entry.value.ToString(200)}});
   json["tensors"] = nlohmann::ordered_json::array();
   for (const TensorInfo& tensor : manifest.tensors) {
     nlohmann::ordered_json shape = nlohmann::ordered_json::array();

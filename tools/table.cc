@@ -1,11 +1,12 @@
 #include "tools/table.h"
 
 #include <algorithm>
+#include <string_view>
 
 namespace quern {
 namespace {
 
-size_t WidthOf(const std::string& text) {
+size_t WidthOf(std::string_view text) {
   return static_cast<size_t>(std::ranges::count_if(
       text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
@@ -13,26 +14,28 @@ size_t WidthOf(const std::string& text) {
 }  // namespace
 
 std::string Table::ToString() const {
-  std::vector<std::string> titles;
-  for (const Column& column : columns_) titles.push_back(column.title);
+  const size_t n_columns = columns_.size();
   std::vector<size_t> widths;
-  for (size_t i = 0; i < columns_.size(); ++i) {
-    widths.push_back(WidthOf(titles[i]));
-    for (const auto& row : rows_) widths[i] = std::max(widths[i], WidthOf(row[i]));
+  for (const Column& column : columns_) widths.push_back(WidthOf(column.title));
+  for (size_t i = 0; i < cells_.size(); ++i) {
+    size_t& width = widths[i % n_columns];
+    width = std::max(width, WidthOf(cells_[i]));
   }
   std::string out;
-  const auto append = [&](const std::vector<std::string>& cells) {
-    std::string line;
-    for (size_t i = 0; i < cells.size(); ++i) {
-      const std::string padding(widths[i] - WidthOf(cells[i]), ' ');
-      line += columns_[i].align == Align::kRight ? padding + cells[i] : cells[i] + padding;
-      if (i + 1 < cells.size()) line += "  ";
+  const auto append = [&](size_t column, std::string_view cell) {
+    const size_t padding = widths[column] - WidthOf(cell);
+    if (columns_[column].align == Align::kRight) out.append(padding, ' ');
+    out += cell;
+    if (columns_[column].align == Align::kLeft) out.append(padding, ' ');
+    if (column + 1 < n_columns) {
+      out += "  ";
+      return;
     }
-    line.erase(line.find_last_not_of(' ') + 1);
-    out += line + "\n";
+    out.erase(out.find_last_not_of(' ') + 1);
+    out += '\n';
   };
-  append(titles);
-  for (const auto& row : rows_) append(row);
+  for (size_t column = 0; column < n_columns; ++column) append(column, columns_[column].title);
+  for (size_t i = 0; i < cells_.size(); ++i) append(i % n_columns, cells_[i]);
   return out;
 }
 

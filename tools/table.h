@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "formats/core/string_list.h"
+
 namespace quern {
 
 enum class Align { kLeft, kRight };
@@ -17,14 +19,16 @@ class Table {
  public:
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
   // Requires: as many cells as columns.
-  void AddRow(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  void AddRow(const std::vector<std::string>& cells) {
+    for (const std::string& cell : cells) cells_.push_back(cell);
+  }
   // Returns title line and rows, two spaces between columns, no trailing spaces.
   // Widths count code points, which is right for everything quern prints.
   std::string ToString() const;
 
  private:
   std::vector<Column> columns_;
-  std::vector<std::vector<std::string>> rows_;
+  StringList cells_;  // row by row
 };
 
 }  // namespace quern

@@ -64,12 +64,6 @@ fs::path GeneratorPath() {
 // Kinds of files this version reads, by the first letter of their cases' ids.
 constexpr std::string_view kKindsRead = "gpkmj";
 
-// Cases where quern differs on purpose, and why.
-const std::map<std::string, std::string> kPolicyDiffers = {
-    {"g05-version-1",
-     "version 1 is read: real files of it exist, and nothing else opens them any more"},
-};
-
 class BadInputs : public testing::Test {
  protected:
   void SetUp() override {
@@ -106,10 +100,6 @@ TEST_F(BadInputs, EachGetsItsClassIdAndWordsInBoundedMemory) {
             : RunQuern({"inspect", input}, folder_ / "err");
     ++n_run;
     EXPECT_LE(result.peak_bytes, (uint64_t{64} << 20) + 2 * fs::file_size(input));
-    if (kPolicyDiffers.contains(id)) {
-      EXPECT_EQ(result.exit_code, 0) << result.err;
-      continue;
-    }
     EXPECT_EQ(result.exit_code, kExitCodes.at(entry["cls"])) << result.err;
     if (entry["cls"] == "OK") continue;
     EXPECT_NE(result.err.find("[" + code + "]"), std::string::npos) << code << "\n" << result.err;
