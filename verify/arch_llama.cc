@@ -165,7 +165,9 @@ class Llama final : public LanguageModel {
   const ModelSpec& spec() const override { return spec_; }
 
   uint64_t ActivationBytes(uint64_t n_windows, uint64_t context) const override {
-    return n_windows * context * (spec_.d_model + HiddenDim() + InnerDim()) * sizeof(float);
+    const uint64_t row_bytes = (spec_.d_model + HiddenDim() + InnerDim()) * sizeof(float);
+    return n_windows * context *
+           (row_bytes + linear_.InputBytes(std::max(HiddenDim(), InnerDim())));
   }
 
   uint64_t WorkspaceBytes(uint64_t context) const override {

@@ -10,8 +10,8 @@ namespace {
 class PortableKernel final : public WeightTile::Kernel {
  public:
   void Fill(const float* w, size_t n, size_t k) override { matrix_.PackTransposed(w, k, n, k); }
-  void Multiply(const float* a, size_t a_stride, size_t m, float* c, size_t c_stride) override {
-    matrix_.Multiply(a, a_stride, m, c, c_stride);
+  void Multiply(ProductRows a, size_t m, float* c, size_t c_stride) override {
+    matrix_.Multiply(a.f32, a.stride, m, c, c_stride);
   }
 
  private:
@@ -45,8 +45,8 @@ WeightTile::~WeightTile() = default;
 WeightTile::WeightTile(WeightTile&&) noexcept = default;
 
 void WeightTile::Fill(const float* w, size_t n, size_t k) { kernel_->Fill(w, n, k); }
-void WeightTile::Multiply(const float* a, size_t a_stride, size_t m, float* c, size_t c_stride) {
-  kernel_->Multiply(a, a_stride, m, c, c_stride);
+void WeightTile::Multiply(ProductRows a, size_t m, float* c, size_t c_stride) {
+  kernel_->Multiply(a, m, c, c_stride);
 }
 
 }  // namespace quern

@@ -22,6 +22,18 @@ enum class Product : uint8_t {
 // Throws: Error kUnsupported "compute.bf16" where bf16 is asked for and there is no oneDNN.
 Product ChooseProduct(const ForwardOptions& options);
 
+// Rows of activations in both forms that products read; only the one that the product needs is set.
+struct ProductRows {
+  const float* f32 = nullptr;
+  const uint16_t* bf16 = nullptr;
+  size_t stride = 0;  // elements from row to row
+
+  ProductRows From(size_t row) const {
+    return {f32 == nullptr ? nullptr : f32 + row * stride,
+            bf16 == nullptr ? nullptr : bf16 + row * stride, stride};
+  }
+};
+
 // Some rows of a weight matrix W [n, k], in the order that the product reads: filled once, multiplied
 // with any number of rows. Single-threaded; the memory is used again by the next Fill.
 class WeightTile {
@@ -32,8 +44,8 @@ class WeightTile {
 
   // Takes n rows of k floats, contiguous. Requires: n > 0, k > 0.
   void Fill(const float* w, size_t n, size_t k);
-  // Writes C [m, n] = A [m, k] W^T. Strides are in floats.
-  void Multiply(const float* a, size_t a_stride, size_t m, float* c, size_t c_stride);
+  // Writes C [m, n] = A [m, k] W^T, where C's rows are `c_stride` floats apart.
+  void Multiply(ProductRows a, size_t m, float* c, size_t c_stride);
 
   // What the products implement.
   class Kernel;

@@ -11,7 +11,7 @@ class WeightTile::Kernel {
  public:
   virtual ~Kernel() = default;
   virtual void Fill(const float* w, size_t n, size_t k) = 0;
-  virtual void Multiply(const float* a, size_t a_stride, size_t m, float* c, size_t c_stride) = 0;
+  virtual void Multiply(ProductRows a, size_t m, float* c, size_t c_stride) = 0;
 };
 
 }  // namespace quern

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "formats/core/check.h"
+#include "formats/core/half.h"
 #include "verify/ops.h"
 
 namespace quern {
@@ -60,10 +61,25 @@ std::vector<float> Linear::DecodeVector(const StoredMatrix& vector) const {
   return values;
 }
 
+ProductRows Linear::RowsFor(Activations x, std::vector<uint16_t>& rounded) const {
+  if (product_ != Product::kOneDnnBF16) return {.f32 = x.data, .stride = x.cols};
+  rounded.resize(x.rows * x.cols);
+  tbb::parallel_for(uint64_t{0}, x.rows, [&](uint64_t row) {
+    for (uint64_t i = row * x.cols; i < (row + 1) * x.cols; ++i) rounded[i] = F32ToBF16(x.data[i]);
+  });
+  return {.bf16 = rounded.data(), .stride = x.cols};
+}
+
+uint64_t Linear::InputBytes(uint64_t cols) const {
+  return product_ == Product::kOneDnnBF16 ? cols * sizeof(uint16_t) : 0;
+}
+
 void Linear::ForEachBlock(std::span<const StoredMatrix> matrices, uint64_t begin, uint64_t count,
                           Activations x, const Sink& sink) const {
   const uint64_t n_tiles = (count + kTileRows - 1) / kTileRows;
   const uint64_t cols = x.cols;
+  std::vector<uint16_t> rounded;
+  const ProductRows rows = RowsFor(x, rounded);
   const auto do_tile = [&](uint64_t tile) {
     const uint64_t first = tile * kTileRows;
     const uint64_t n_rows = std::min(kTileRows, count - first);
@@ -77,8 +93,7 @@ void Linear::ForEachBlock(std::span<const StoredMatrix> matrices, uint64_t begin
     for (uint64_t row = 0; row < x.rows; row += kBlockRows) {
       const uint64_t block_rows = std::min(kBlockRows, x.rows - row);
       for (size_t i = 0; i < matrices.size(); ++i) {
-        space.tiles[i].Multiply(x.data + row * cols, cols, block_rows, space.blocks[i].data(),
-                                kTileRows);
+        space.tiles[i].Multiply(rows.From(row), block_rows, space.blocks[i].data(), kTileRows);
       }
       sink({row, block_rows, first, n_rows, {space.blocks[0].data(), space.blocks[1].data()}});
     }

@@ -58,6 +58,8 @@ class Linear {
 
   // Returns the bytes that one thread works with on matrices of at most `max_cols` columns.
   static uint64_t WorkspaceBytes(uint64_t max_cols);
+  // Returns the bytes that a product keeps per row of activations while it runs.
+  uint64_t InputBytes(uint64_t cols) const;
 
  private:
   struct Workspace;
@@ -68,6 +70,8 @@ class Linear {
     uint64_t row, n_rows, col, n_cols;
     float* values[2];
   };
+  // Returns `x` as the product reads it; `rounded` holds it where that is another form.
+  ProductRows RowsFor(Activations x, std::vector<uint16_t>& rounded) const;
   using Sink = std::function<void(const Block&)>;
   void ForEachBlock(std::span<const StoredMatrix> matrices, uint64_t begin, uint64_t count,
                     Activations x, const Sink& sink) const;

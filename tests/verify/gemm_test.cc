@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "formats/core/error.h"
+#include "formats/core/half.h"
 
 namespace quern {
 namespace {
@@ -70,7 +71,7 @@ TEST_P(GemmTest, EveryProductAgreesWithDouble) {
     constexpr float kUntouched = 12345.0f;
     std::vector<float> c(m * c_stride, kUntouched);
     tile.Fill(data.w.data(), n, k);
-    tile.Multiply(data.a.data(), data.a_stride, m, c.data(), c_stride);
+    tile.Multiply({.f32 = data.a.data(), .stride = data.a_stride}, m, c.data(), c_stride);
     ExpectProduct(data, c, c_stride, 1e-6);
     for (size_t i = 0; i < m; ++i) {
       for (size_t j = n; j < c_stride; ++j) ASSERT_EQ(c[i * c_stride + j], kUntouched);
@@ -139,8 +140,40 @@ TEST(WeightTile, IsFilledAgainWithAnotherShape) {
       const Matrices data(5, n, k);
       std::vector<float> c(data.m * n);
       tile.Fill(data.w.data(), n, k);
-      tile.Multiply(data.a.data(), data.a_stride, data.m, c.data(), n);
+      tile.Multiply({.f32 = data.a.data(), .stride = data.a_stride}, data.m, c.data(), n);
       ExpectProduct(data, c, n, 1e-6);
+    }
+  }
+}
+
+TEST(WeightTile, BF16IsTheProductOfRoundedOperands) {
+  Product product;
+  try {
+    product = ChooseProduct({.compute = Compute::kBF16});
+  } catch (const Error&) {
+    GTEST_SKIP() << "built without oneDNN";
+  }
+  WeightTile tile(product);
+  for (const auto& [m, n, k] : {std::tuple<size_t, size_t, size_t>{5, 40, 300}, {600, 128, 64},
+                                {512, 33, 128}, {1, 1, 2}, {5, 40, 300}}) {
+    Matrices data(m, n, k);
+    for (float& v : data.w) v = BF16ToF32(F32ToBF16(v));
+    std::vector<uint16_t> a(data.a.size());
+    for (size_t i = 0; i < a.size(); ++i) a[i] = F32ToBF16(data.a[i]);
+    std::vector<float> c(m * n);
+    tile.Fill(data.w.data(), n, k);
+    tile.Multiply({.bf16 = a.data(), .stride = data.a_stride}, m, c.data(), n);
+    for (size_t i = 0; i < m; ++i) {
+      for (size_t j = 0; j < n; ++j) {
+        double sum = 0, size = 0;
+        for (size_t l = 0; l < k; ++l) {
+          const double term =
+              double{BF16ToF32(a[i * data.a_stride + l])} * double{data.w[j * k + l]};
+          sum += term;
+          size += std::abs(term);
+        }
+        ASSERT_NEAR(c[i * n + j], sum, 1e-5 * size) << m << "x" << n << "x" << k;
+      }
     }
   }
 }

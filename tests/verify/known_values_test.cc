@@ -5,10 +5,11 @@
 #include <filesystem>
 
 #include "converters/converters.h"
+#include "formats/core/error.h"
 #include "formats/core/file.h"
 #include "formats/model_file.h"
 #include "tests/verify/vocabularies.h"
-#include "verify/divergence.h"
+#include "verify/gemm.h"
 #include "verify/perplexity.h"
 
 namespace quern {
@@ -55,6 +56,24 @@ TEST_P(FixtureTest, GivesLlamaCppsPerplexity) {
   EXPECT_EQ(report.tokens, expected.windows * 255);
   EXPECT_NEAR(report.perplexity.value, expected.perplexity, 0.0002 * expected.perplexity);
   EXPECT_NEAR(report.perplexity.standard_error, expected.standard_error, 0.0005);
+}
+
+TEST(KnownValues, BF16StaysNearF32) {
+  const auto model = OpenCheckpoint(QUERN_TEST_DATA "/fixture/meta-2");
+  const std::string text = ReadWholeFile(QUERN_TEST_DATA "/fixture/austen.txt", kMaxTextBytes);
+  PerplexityOptions options;
+  options.chunks = 40;
+  const Report f32 = Perplexity(*model, text, options);
+  options.forward.compute = Compute::kBF16;
+  try {
+    ChooseProduct(options.forward);
+  } catch (const Error&) {
+    GTEST_SKIP() << "built without oneDNN";
+  }
+  const Report bf16 = Perplexity(*model, text, options);
+  EXPECT_NEAR(bf16.perplexity.value, f32.perplexity.value, 0.001 * f32.perplexity.value);
+  EXPECT_NE(bf16.nll, f32.nll);
+  EXPECT_EQ(bf16.compute, Compute::kBF16);
 }
 
 INSTANTIATE_TEST_SUITE_P(Texts, FixtureTest,
