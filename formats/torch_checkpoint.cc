@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <numeric>
 
 #include "formats/core/check.h"
@@ -16,6 +17,7 @@
 namespace quern {
 namespace {
 
+constexpr uint64_t kZipEndBytes = 22;
 constexpr std::string_view kResaveHint =
     "load it with a current PyTorch and save it again: "
     "torch.save(torch.load(OLD, weights_only=True), NEW)";
@@ -29,6 +31,11 @@ void CheckContainer(const RandomAccessBytes& bytes) {
   };
   const FileKind kind = DetectKind(head, bytes.name());
   if (kind == FileKind::kTorchZip) return;
+  if (kind == FileKind::kUnknown && bytes.size_bytes() >= kZipEndBytes) {
+    // An archive behind something else: the zip reader says so.
+    const auto end = bytes.ReadVector(bytes.size_bytes() - kZipEndBytes, kZipEndBytes);
+    if (AsText(end).starts_with("PK\x05\x06")) return;
+  }
   if (kind == FileKind::kTorchLegacy) {
     refuse("torch.legacy-format", "checkpoint is in PyTorch's legacy format (before version 1.6)");
   }
@@ -92,6 +99,27 @@ void CheckByteOrder(const ZipArchive& archive, std::string_view prefix, bool ver
       .Hint("load it with PyTorch on a little-endian machine and save it again");
 }
 
+// Checks the record "version", where there is one. (PyTorch writes 3; its reader knows 1 to 10.)
+void CheckVersion(const ZipArchive& archive, std::string_view prefix, bool verify_crc) {
+  const ZipEntry* entry = archive.Find(fmt::format("{}/version", prefix));
+  if (entry == nullptr) return;
+  constexpr uint64_t kLongest = 8, kNewest = 10;
+  std::string text = "more than 8 bytes";
+  if (entry->size_bytes <= kLongest) text = AsText(archive.Read(*entry, verify_crc));
+  uint64_t version = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), version);
+  const std::string_view rest(end, static_cast<size_t>(text.data() + text.size() - end));
+  const bool is_number = failed == std::errc() && (rest.empty() || rest == "\n");
+  if (is_number && version >= 1 && version <= kNewest) return;
+  const bool is_newer = is_number && version > kNewest;
+  throw Error(is_newer ? ErrorCode::kUnsupported : ErrorCode::kData, "torch.version",
+              is_newer ? "checkpoint is of a newer format" : "version of the checkpoint is none")
+      .File(Escaped(archive.bytes().name(), 4096))
+      .Where("entry " + Quoted(entry->name))
+      .Found(Quoted(text))
+      .Expected(fmt::format("1 to {}", kNewest));
+}
+
 Pickle ReadPickle(const ZipArchive& archive, std::string_view prefix, bool verify_crc) {
   const ZipEntry& entry = *archive.Find(fmt::format("{}/data.pkl", prefix));
   if (entry.size_bytes > kPickleMaxBytes) {
@@ -134,6 +162,7 @@ TorchCheckpoint TorchCheckpoint::Open(const RandomAccessBytes& bytes,
         .Hint("save the weights alone: torch.save(torch.jit.load(FILE).state_dict(), NEW)");
   }
   archive.RequireStored();
+  CheckVersion(archive, prefix, options.verify_crc);
   CheckByteOrder(archive, prefix, options.verify_crc);
   TorchStateDict state =
       ReadTorchStateDict(ReadPickle(archive, prefix, options.verify_crc), archive, prefix);

@@ -58,15 +58,17 @@ struct TorchOpenOptions {
 class TorchCheckpoint {
  public:
   // Recognizes the container, reads the description and checks every extent; reads no weights.
-  // The state dict is found below wrappers such as {'model': …, 'optimizer': …}, whose other members are
-  // ignored. Requires: `bytes` outlives the checkpoint.
+  // The state dict is found below wrappers such as {'model': …, 'optimizer': …}, whose other members
+  // are ignored. Requires: `bytes` outlives the checkpoint.
   // Throws: Error kData or kUnsupported: "input.*", "zip.*", "pickle.*", "text.utf8" and
-  //   kUnsupported  "torch.legacy-format", "torch.tar-format", "torch.preview-format", "torch.torchscript",
-  //                 "torch.byteorder", "torch.root", "torch.unsupported-tensor", "torch.dtype"
-  //   kData         "torch.no-data-pkl", "torch.ambiguous", "torch.byteorder", "torch.persistent-id",
-  //                 "torch.tensor-args", "torch.rank", "torch.shape", "torch.stride", "torch.bounds",
-  //                 "torch.tensor-too-large", "torch.storage-missing", "torch.storage-size",
-  //                 "torch.duplicate-tensor", "torch.no-tensors".
+  //   kUnsupported "torch.legacy-format", "torch.tar-format", "torch.preview-format",
+  //     "torch.torchscript", "torch.version", "torch.byteorder", "torch.root", "torch.dtype",
+  //     "torch.unsupported-tensor";
+  //   kData "torch.no-data-pkl", "torch.ambiguous", "torch.version", "torch.byteorder",
+  //     "torch.persistent-id", "torch.no-tensors", "torch.tensor-name", "torch.tensor-args",
+  //     "torch.too-many-tensors", "torch.duplicate-tensor", "torch.rank", "torch.shape",
+  //     "torch.stride", "torch.bounds", "torch.tensor-too-large", "torch.storage-missing",
+  //     "torch.storage-size".
   // Cost: memory of the order of the archive's directory and the pickle.
   static TorchCheckpoint Open(const RandomAccessBytes& bytes, const TorchOpenOptions& options = {});
 

@@ -154,9 +154,8 @@ ZipEntry ReadCentralEntry(ByteReader& reader, const RandomAccessBytes& bytes, Lo
                      entry.name);
   }
   if (disk != 0) {
-    throw UnsupportedError("zip.multi-disk", "archive in several parts")
-        .File(Escaped(bytes.name(), 4096))
-        .Where("entry " + Quoted(entry.name));
+    throw EntryError("zip.multi-disk", "entry is in another part of the archive", bytes,
+                     entry.name);
   }
   constexpr uint32_t kUnix = 3, kTypeMask = 0170000, kSymbolicLink = 0120000;
   if (made_by >> 8 == kUnix && (attributes >> 16 & kTypeMask) == kSymbolicLink) {

@@ -31,7 +31,7 @@ class ZipArchive {
   // Requires: `bytes` outlives the archive.
   // Throws: Error kData "zip.eocd", "zip.zip64", "zip.directory", "zip.name", "zip.flags",
   // "zip.duplicate-entry", "zip.local-mismatch", "zip.overlap", "zip.entry-past-eof",
-  // "zip.hidden-bytes", "zip.file-type", "input.trailing-data"; kUnsupported "zip.multi-disk".
+  // "zip.hidden-bytes", "zip.file-type", "zip.multi-disk", "input.trailing-data".
   // Cost: one read for the directory and one per entry; memory of the order of the directory.
   static ZipArchive Open(const RandomAccessBytes& bytes);
 

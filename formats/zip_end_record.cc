@@ -87,8 +87,7 @@ uint64_t ReadZip64End(const RandomAccessBytes& bytes, uint64_t end_offset,
   record.Take(4, "versions");
   const uint32_t disk = record.Read<uint32_t>("disk"), start_disk = record.Read<uint32_t>("disk");
   if (locator_disk != 0 || disk != 0 || start_disk != 0 || n_disks > 1) {
-    throw UnsupportedError("zip.multi-disk", "archive in several parts")
-        .File(Escaped(bytes.name(), 4096));
+    throw ZipError("zip.multi-disk", "archive is one of several parts", bytes);
   }
   ZipDirectoryPlace wide;
   const uint64_t n_here = record.Read<uint64_t>("entries");
@@ -124,9 +123,7 @@ ZipDirectoryPlace FindZipDirectory(const RandomAccessBytes& bytes) {
   place.size_bytes = reader.Read<uint32_t>("size");
   place.offset = reader.Read<uint32_t>("offset");
   if (disk != 0 || start_disk != 0 || n_here != place.n_entries) {
-    throw UnsupportedError("zip.multi-disk", "archive in several parts")
-        .File(Escaped(bytes.name(), 4096))
-        .Offset(end_offset);
+    throw ZipError("zip.multi-disk", "archive is one of several parts", bytes).Offset(end_offset);
   }
   uint64_t directory_end = end_offset;
   if (end_offset >= kZip64LocatorBytes) {

@@ -19,8 +19,8 @@ struct ZipDirectoryPlace {
 
 // Returns where the directory is: at the end of the file, followed by nothing but the end records,
 // which must agree. The number of entries is one that the file can hold.
-// Throws: Error kData "zip.eocd", "zip.zip64", "zip.directory", "input.trailing-data"; kUnsupported
-// "zip.multi-disk".
+// Throws: Error kData "zip.eocd", "zip.zip64", "zip.directory", "zip.multi-disk",
+// "input.trailing-data".
 ZipDirectoryPlace FindZipDirectory(const RandomAccessBytes& bytes);
 
 }  // namespace quern

@@ -62,6 +62,7 @@ TEST(HostileTorchTest, OtherContainersAreNamed) {
   ExpectRefused("GGUF\3\0\0\0"s, "input.kind", {"GGUF"}, unsupported);
   ExpectRefused("nothing known", "input.unknown-format");
   ExpectRefused("", "zip.eocd");
+  ExpectRefused("#!/bin/sh\n" + BuildZip({}), "zip.eocd");
   const MemoryBytes bytes(AsBytes(magic), "x.pth");
   const auto error = testing::ErrorOf([&] { TorchCheckpoint::Open(bytes); });
   EXPECT_NE(error->hint().find("torch.save"), std::string::npos);
@@ -89,6 +90,13 @@ TEST(HostileTorchTest, ArchivesThatAreNoCheckpoint) {
                 ErrorCode::kUnsupported);
   ExpectRefused(with("archive/byteorder", "big"), "torch.byteorder", {"big"},
                 ErrorCode::kUnsupported);
+  std::vector<ZipPart> versions = CheckpointParts(pickle);
+  for (const std::string& version : {"0\n"s, "x"s, ""s, "3 "s, "-3"s, "999999999"s}) {
+    versions[2].data = version;
+    ExpectRefused(BuildZip(versions), "torch.version");
+  }
+  versions[2].data = "11\n";
+  ExpectRefused(BuildZip(versions), "torch.version", {"11"}, ErrorCode::kUnsupported);
   for (const std::string& order : {"middle"s, ""s, "little\n"s, "BIG"s, std::string(5000, 'x')}) {
     ExpectRefused(with("archive/byteorder", order), "torch.byteorder");
   }
