@@ -12,6 +12,7 @@ TEST(NearestWord, FindsWhatWasMeant) {
   EXPECT_EQ(NearestWord("CONVERT", commands), "convert");
   EXPECT_EQ(NearestWord("covnert", commands), "convert");
   EXPECT_EQ(NearestWord("perplexty", commands), "perplexity");
+  EXPECT_EQ(NearestWord("q4-O", {"q4_1", "q4_0"}), "q4_0");
   EXPECT_EQ(NearestWord("--tpye", {"--text", "--type", "--tensor"}), "--type");
 }
 
