@@ -20,6 +20,17 @@ class QuantizeCommand final : public Command {
         ->type_name("TYPE");
     app.add_flag("--requantize", requantize_,
                  "Let tensors that are quantized already be quantized again (loses accuracy)");
+    app.add_option("--effort", effort_,
+                   "How hard to search for small errors: fast (ggml's bytes for q8_0, q4_0, q4_1, "
+                   "q5_0, q5_1, mxfp4), normal, best")
+        ->type_name("EFFORT");
+    app.add_flag("--pure", pure_, "Give every matrix the type, embedding and output included");
+    app.add_flag("--keep-output", keep_output_, "Leave the output matrix in its type");
+    AddRepeated(app, "--role", roles_, "ROLE=TYPE",
+                "Type for all tensors of a role: token_embd, attn_q, attn_k, attn_v, attn_output, "
+                "ffn_gate, ffn_up, ffn_down, output");
+    AddRepeated(app, "--tensor", patterns_, "PATTERN=TYPE",
+                "Type for tensors whose name matches (* any run, ? any character)");
     app.add_option("--context", context_,
                    "Context length to record (default: what the checkpoint says, else a rule)")
         ->type_name("N");
@@ -39,11 +50,57 @@ class QuantizeCommand final : public Command {
           static_cast<uint32_t>(ParseCount("--context", context_, 1, UINT32_MAX));
     }
     OpenedSource source = OpenSource(ResolveInput(input_), options);
-    const QuantPlan plan = MakePlan(source.manifest(), type_, {.requantize = requantize_});
+    const QuantPlan plan = MakePlan(source.manifest(), type_, MakePlanOptions());
     return RunPass("quantize", source, plan, writer_, session);
   }
 
  private:
+  // Adds an option that may be given many times, one value each.
+  static void AddRepeated(CLI::App& app, const std::string& name, std::vector<std::string>& values,
+                          const std::string& type_name, const std::string& description) {
+    app.add_option(name, values, description)
+        ->type_name(type_name)
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  }
+
+  // Splits "KEY=TYPE". Throws: Error kUsage.
+  static std::pair<std::string, DType> ParseOverride(const std::string& flag,
+                                                     const std::string& text) {
+    const size_t equals = text.rfind('=');
+    const auto type =
+        equals != std::string::npos ? DTypeFromName(text.substr(equals + 1)) : std::nullopt;
+    if (!type) {
+      throw UsageError("usage.override", flag + " wants a name, '=' and a type")
+          .Found(Quoted(text));
+    }
+    return {text.substr(0, equals), *type};
+  }
+
+  PlanOptions MakePlanOptions() const {
+    PlanOptions options{
+        .requantize = requantize_, .pure = pure_, .keep_output = keep_output_};
+    for (const std::string& text : roles_) {
+      const auto [name, type] = ParseOverride("--role", text);
+      const auto role = FindRole(name);
+      if (!role) throw UsageError("usage.override", "no such role").Found(Quoted(name));
+      options.roles.emplace_back(*role, type);
+    }
+    for (const std::string& text : patterns_) {
+      options.patterns.push_back(ParseOverride("--tensor", text));
+    }
+    if (effort_ == "fast") {
+      options.effort = Effort::kFast;
+    } else if (effort_ == "best") {
+      options.effort = Effort::kBest;
+    } else if (effort_ != "normal") {
+      throw UsageError("usage.effort", "unknown effort")
+          .Found(Quoted(effort_))
+          .Expected("fast, normal or best");
+    }
+    return options;
+  }
+
   [[noreturn]] void ThrowUnknownType() const {
     std::vector<std::string> names;
     for (const Preset& preset : AllPresets()) names.emplace_back(preset.name);
@@ -53,8 +110,9 @@ class QuantizeCommand final : public Command {
                               : "did you mean " + nearest + "? (quern types lists all)");
   }
 
-  std::string input_, type_, context_, name_;
-  bool requantize_ = false;
+  std::string input_, type_, context_, name_, effort_ = "normal";
+  std::vector<std::string> roles_, patterns_;
+  bool requantize_ = false, pure_ = false, keep_output_ = false;
   WriterFlags writer_;
 };
 
