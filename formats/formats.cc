@@ -14,8 +14,12 @@
 namespace quern {
 namespace {
 
+std::unique_ptr<TensorSink> MakeGguf(std::unique_ptr<Output> output) {
+  return MakeGgufWriter(std::move(output));
+}
+
 constexpr Container kContainers[] = {
-    {FileKind::kGguf, "gguf", OpenGguf, ReadGgufStream, MakeGgufWriter},
+    {FileKind::kGguf, "gguf", OpenGguf, ReadGgufStream, MakeGguf},
 };
 
 constexpr std::string_view kDescriptions[] = {

@@ -20,6 +20,9 @@ inline constexpr uint64_t kGgufMaxTensorNameBytes = 63;  // ggml's buffer of 64 
 
 inline constexpr std::string_view kGgufAlignmentKey = "general.alignment";
 
+// The header's own hash, where an integrity trailer follows the data (formats/integrity_trailer.h).
+inline constexpr std::string_view kGgufTrailerKey = "quern.trailer";
+
 // The version of every quantized block layout that exists since GGUF does (GGML_QNT_VERSION).
 inline constexpr uint32_t kGgufQuantizationVersion = 2;
 

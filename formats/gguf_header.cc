@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "formats/core/checked.h"
+#include "formats/core/hash.h"
 #include "formats/duplicates.h"
 #include "formats/gguf_reader.h"
 
@@ -15,6 +16,8 @@ constexpr uint64_t kMaxStringBytes = uint64_t{1} << 30;
 constexpr uint64_t kMaxArrayElems = uint64_t{1} << 30;
 // Claims are believed a piece at a time where the length of the stream is unknown.
 constexpr uint64_t kReadStepBytes = uint64_t{1} << 20;
+// What stands for the value of quern.trailer in the hash that this value is.
+constexpr uint8_t kZeros[8] = {};
 
 std::string Bytes(uint64_t n) { return fmt::format("{} bytes", n); }
 
@@ -43,6 +46,8 @@ class HeaderParser {
     for (index_ = 0; index_ < n_tensors_; ++index_) ReadTensorInfo();
     place_ = Place::kWhole;
     header_.header_bytes = stream_.position();
+    header_.header_hash = hash_.Digest();
+    header_.seal = seal_.Digest();
     CheckNames();
     FindAlignment();
     CheckExtents();
@@ -95,7 +100,11 @@ class HeaderParser {
   void ReadBytes(MutableByteView out, std::string_view what) {
     const uint64_t begin = stream_.position();
     const size_t got = stream_.Read(out);
-    if (got == out.size()) return;
+    if (got == out.size()) {
+      hash_.Update(out);
+      seal_.Update(is_trailer_value_ ? ByteView(kZeros) : ByteView(out));
+      return;
+    }
     throw Data("gguf.truncated", fmt::format("file ends inside {}", what))
         .Offset(begin)
         .Found(Bytes(got))
@@ -228,7 +237,11 @@ class HeaderParser {
     const MetadataType type = ReadType();
     if (type == MetadataType::kString) return {type, ReadString("the value")};
     if (type == MetadataType::kArray) return {type, ReadArray()};
-    return {type, ReadScalar(type)};
+    if (type != MetadataType::kUint64 || name_ != kGgufTrailerKey) return {type, ReadScalar(type)};
+    is_trailer_value_ = true;
+    header_.trailer_key = ReadScalar(type);
+    is_trailer_value_ = false;
+    return {type, *header_.trailer_key};
   }
 
   // Returns the bits of a scalar as MetadataValue keeps them.
@@ -442,6 +455,8 @@ class HeaderParser {
 
   ByteStream& stream_;
   GgufHeader header_;
+  Xxh3Stream hash_, seal_;  // of what was read; of the same without the value of quern.trailer
+  bool is_trailer_value_ = false;
   uint64_t n_tensors_ = 0, n_keys_ = 0;
   uint64_t claimed_bytes_ = 0;            // the least that the counts ask for
   std::vector<uint64_t> sizes_;           // bytes of each tensor, without padding

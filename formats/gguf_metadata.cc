@@ -717,11 +717,22 @@ Manifest ManifestFromGguf(std::vector<MetadataEntry> metadata, std::vector<Tenso
     if (row.part == Part::kGeneral && !stays) keys.Take(row.key);
   }
   // Properties of the file, not of the model.
-  for (const auto key : {kGgufAlignmentKey, kSplitIndex, kSplitParts, kSplitTensors})
-    keys.Take(key);
-  for (size_t i = 0; i < metadata.size(); ++i) {
-    if (!keys.IsTaken(i)) manifest.metadata.push_back(std::move(metadata[i]));
+  if (const MetadataValue* value = keys.Find(kGgufTrailerKey)) {
+    if (value->type != MetadataType::kUint64) throw keys.BadType(kGgufTrailerKey, "UINT64");
   }
+  for (const auto key :
+       {kGgufAlignmentKey, kGgufTrailerKey, kSplitIndex, kSplitParts, kSplitTensors}) {
+    keys.Take(key);
+  }
+  // In place: a second list would double the memory of a file with many keys.
+  size_t n_kept = 0;
+  for (size_t i = 0; i < metadata.size(); ++i) {
+    if (keys.IsTaken(i)) continue;
+    if (n_kept != i) metadata[n_kept] = std::move(metadata[i]);
+    ++n_kept;
+  }
+  metadata.resize(n_kept);
+  manifest.metadata = std::move(metadata);
   manifest.tensors = std::move(tensors);
   return manifest;
 }

@@ -8,6 +8,7 @@
 #include "formats/core/check.h"
 #include "formats/gguf_metadata.h"
 #include "formats/gguf_split.h"
+#include "formats/integrity_trailer.h"
 
 namespace quern {
 namespace {
@@ -15,7 +16,10 @@ namespace {
 class GgufStream final : public TensorSource {
  public:
   explicit GgufStream(std::unique_ptr<ByteStream> stream)
-      : inner_(std::move(stream)), stream_(*inner_), header_(ReadGgufHeader(stream_)) {
+      : inner_(std::move(stream)),
+        stream_(*inner_),
+        header_(ReadGgufHeader(stream_)),
+        verifier_(header_, manifest_, inner_->name()) {
     if (const auto split = SplitOf(header_.metadata, name())) {
       throw UnsupportedError("gguf.split", "stream is one part of a split model")
           .File(Escaped(name(), 4096))
@@ -36,7 +40,7 @@ class GgufStream final : public TensorSource {
       row_ = 0;
     }
     if (tensor_ == tensors.size()) {
-      Drain();
+      FinishOnce();
       return std::nullopt;
     }
     const TensorInfo& info = tensors[tensor_];
@@ -49,6 +53,7 @@ class GgufStream final : public TensorSource {
     if (stream_.Read(bytes) != bytes.size()) throw EndsEarly(begin);
     const TensorBand band{tensor_, row_, count, bytes};
     row_ += count;
+    verifier_.Add(band);
     return band;
   }
 
@@ -74,18 +79,32 @@ class GgufStream final : public TensorSource {
     }
   }
 
-  void Drain() {
+  // Reads what is behind the data, and compares everything with the trailer.
+  void FinishOnce() {
+    if (is_finished_) return;
+    is_finished_ = true;
     std::vector<uint8_t> rest(size_t{64} << 10);
-    while (stream_.Read(rest) == rest.size()) {
+    // The padding of the last tensor, which may lack.
+    const uint64_t n_padding = header_.data_end - std::min(header_.data_end, stream_.position());
+    for (uint64_t left = n_padding; left != 0;) {
+      const size_t n =
+          stream_.Read(MutableByteView(rest).first(std::min<uint64_t>(left, rest.size())));
+      if (n == 0) break;
+      left -= n;
     }
+    while (const size_t n = stream_.Read(rest)) verifier_.AddTail(ByteView(rest).first(n));
+    const TrailerVerdict verdict = verifier_.Finish();
+    if (!verdict.errors.empty()) throw verdict.errors.front();
   }
 
   std::unique_ptr<ByteStream> inner_;
   BufferedStream stream_;
   GgufHeader header_;
   Manifest manifest_;
+  TrailerVerifier verifier_;
   size_t tensor_ = 0;
   uint64_t row_ = 0;
+  bool is_finished_ = false;
 };
 
 }  // namespace
@@ -111,6 +130,8 @@ void GgufFile::ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableBy
   QUERN_CHECK(out.size() == count * info.row_bytes());
   bytes_->ReadAt(tensor_offset(tensor) + begin * info.row_bytes(), out);
 }
+
+std::unique_ptr<TensorSource> GgufFile::Walk() const { return VerifyingWalk(*this); }
 
 StoredPlace GgufFile::PlaceOf(size_t tensor, uint64_t row, uint64_t col) const {
   return {name(), tensor_offset(tensor) + manifest_.tensors[tensor].offset_bytes(row, col)};

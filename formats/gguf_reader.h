@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,12 @@ struct GgufHeader {
   uint64_t header_bytes = 0;            // up to the end of the last tensor info
   uint64_t data_offset = 0;             // header_bytes aligned up; equal to it without tensors
   uint64_t data_end = 0;                // behind the last tensor and its padding
+
+  // For formats/integrity_trailer.h: XXH3-64 of the header_bytes as they are; the same with zeros
+  // for the value of quern.trailer; and that value.
+  uint64_t header_hash = 0;
+  uint64_t seal = 0;
+  std::optional<uint64_t> trailer_key;
 
   bool operator==(const GgufHeader&) const = default;
 };
@@ -54,6 +61,7 @@ class GgufFile final : public TensorStore {
   const std::string& name() const override { return bytes_->name(); }
   void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const override;
 
+  std::unique_ptr<TensorSource> Walk() const override;
   StoredPlace PlaceOf(size_t tensor, uint64_t row, uint64_t col) const override;
 
   // The layout of the file. Its metadata and tensors were moved into the manifest.
@@ -76,9 +84,10 @@ class GgufFile final : public TensorStore {
 std::unique_ptr<TensorStore> OpenGguf(std::shared_ptr<const RandomAccessBytes> bytes);
 
 // Returns a source over a GGUF stream. It reads on to the end of the stream after the last tensor,
-// so that whoever writes into the pipe is never cut off.
-// Throws: as GgufFile; kUnsupported "gguf.split" for a part of a split model; its Next throws kData
-// "gguf.tensor-past-eof", naming the tensor, where the stream ends early.
+// so that whoever writes into the pipe is never cut off, and compares all it read with the
+// integrity trailer, if there is one. Throws: as GgufFile; kUnsupported "gguf.split" for a part of
+// a split model; its Next throws kData "gguf.tensor-past-eof", naming the tensor, where the stream
+// ends early; "trailer.*" at the end where the trailer does not agree.
 std::unique_ptr<TensorSource> ReadGgufStream(std::unique_ptr<ByteStream> stream);
 
 }  // namespace quern

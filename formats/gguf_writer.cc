@@ -4,8 +4,10 @@
 
 #include "formats/core/check.h"
 #include "formats/core/checked.h"
+#include "formats/core/hash.h"
 #include "formats/gguf_format.h"
 #include "formats/gguf_metadata.h"
+#include "formats/integrity_trailer.h"
 
 namespace quern {
 namespace {
@@ -18,8 +20,12 @@ uint64_t AlignUp(uint64_t n_bytes) {
 
 class HeaderEncoder {
  public:
-  std::vector<uint8_t> Encode(const Manifest& manifest) && {
-    const std::vector<MetadataEntry> metadata = MetadataFromManifest(manifest);
+  // Returns the encoded header with its padding; header_bytes() is its length without.
+  std::vector<uint8_t> Encode(const Manifest& manifest, bool has_trailer) {
+    std::vector<MetadataEntry> metadata = MetadataFromManifest(manifest);
+    if (has_trailer) {
+      metadata.push_back({std::string(kGgufTrailerKey), {MetadataType::kUint64, uint64_t{0}}});
+    }
     Put<uint32_t>(kGgufMagic);
     Put<uint32_t>(kGgufVersion);
     Put<uint64_t>(manifest.tensors.size());
@@ -28,14 +34,19 @@ class HeaderEncoder {
       PutString(entry.key);
       PutValue(entry.value);
     }
+    const size_t metadata_end = out_.size();
     uint64_t offset = 0;
     for (const TensorInfo& tensor : manifest.tensors) {
       PutTensorInfo(tensor, offset);
       offset += AlignUp(tensor.size_bytes());
     }
+    header_bytes_ = out_.size();
+    // The hash is taken while zeros stand where it goes, at the end of the last key.
+    if (has_trailer) StoreLE(&out_[metadata_end - sizeof(uint64_t)], Xxh3(out_));
     if (!manifest.tensors.empty()) out_.resize(AlignUp(out_.size()));
     return std::move(out_);
   }
+  size_t header_bytes() const { return header_bytes_; }
 
  private:
   template <typename T>
@@ -80,17 +91,23 @@ class HeaderEncoder {
   }
 
   std::vector<uint8_t> out_;
+  size_t header_bytes_ = 0;
 };
 
 class GgufWriter final : public TensorSink {
  public:
-  explicit GgufWriter(std::unique_ptr<Output> output) : output_(std::move(output)) {}
+  GgufWriter(std::unique_ptr<Output> output, const GgufWriteOptions& options)
+      : output_(std::move(output)), options_(options) {}
 
   void Begin(const Manifest& manifest) override {
     QUERN_CHECK(!has_begun_);
     has_begun_ = true;
     tensors_ = manifest.tensors;
-    output_->Write(EncodeGgufHeader(manifest));
+    HeaderEncoder encoder;
+    const auto header = encoder.Encode(manifest, options_.trailer);
+    if (options_.trailer)
+      trailer_.header_hash = Xxh3(ByteView(header).first(encoder.header_bytes()));
+    output_->Write(header);
     SkipEmptyTensors();
   }
 
@@ -101,28 +118,40 @@ class GgufWriter final : public TensorSink {
     QUERN_CHECK(band.row_count <= info.rows() - row_);
     QUERN_CHECK(band.bytes.size() == band.row_count * info.row_bytes());
     output_->Write(band.bytes);
+    if (options_.trailer) hash_.Update(band.bytes);
     row_ += band.row_count;
     if (row_ != info.rows()) return;
     const uint8_t zeros[kGgufAlignment] = {};
     const uint64_t n_padding = AlignUp(info.size_bytes()) - info.size_bytes();
     if (n_padding != 0) output_->Write({zeros, n_padding});
-    ++tensor_;
-    row_ = 0;
+    EndTensor();
     SkipEmptyTensors();
   }
 
   void Finish() override {
     QUERN_CHECK(has_begun_ && tensor_ == tensors_.size());
+    if (options_.trailer) output_->Write(EncodeTrailer(trailer_));
     output_->Commit();
   }
 
  private:
   // Tensors without elements have no bands.
   void SkipEmptyTensors() {
-    while (tensor_ < tensors_.size() && tensors_[tensor_].size_bytes() == 0) ++tensor_;
+    while (tensor_ < tensors_.size() && tensors_[tensor_].size_bytes() == 0) EndTensor();
+  }
+  void EndTensor() {
+    if (options_.trailer) {
+      trailer_.tensor_hashes.push_back(hash_.Digest());
+      hash_ = Xxh3Stream();
+    }
+    ++tensor_;
+    row_ = 0;
   }
 
   std::unique_ptr<Output> output_;
+  GgufWriteOptions options_;
+  IntegrityTrailer trailer_;
+  Xxh3Stream hash_;  // of the current tensor
   bool has_begun_ = false;
   std::vector<TensorInfo> tensors_;
   size_t tensor_ = 0;  // the tensor and row that must come next
@@ -131,18 +160,19 @@ class GgufWriter final : public TensorSink {
 
 }  // namespace
 
-std::vector<uint8_t> EncodeGgufHeader(const Manifest& manifest) {
-  return HeaderEncoder().Encode(manifest);
+std::vector<uint8_t> EncodeGgufHeader(const Manifest& manifest, const GgufWriteOptions& options) {
+  return HeaderEncoder().Encode(manifest, options.trailer);
 }
 
-uint64_t GgufFileBytes(const Manifest& manifest) {
-  uint64_t n_bytes = EncodeGgufHeader(manifest).size();
+uint64_t GgufFileBytes(const Manifest& manifest, const GgufWriteOptions& options) {
+  uint64_t n_bytes = EncodeGgufHeader(manifest, options).size();
   for (const TensorInfo& tensor : manifest.tensors) n_bytes += AlignUp(tensor.size_bytes());
-  return n_bytes;
+  return n_bytes + (options.trailer ? TrailerBytes(manifest.tensors.size()) : 0);
 }
 
-std::unique_ptr<TensorSink> MakeGgufWriter(std::unique_ptr<Output> output) {
-  return std::make_unique<GgufWriter>(std::move(output));
+std::unique_ptr<TensorSink> MakeGgufWriter(std::unique_ptr<Output> output,
+                                           const GgufWriteOptions& options) {
+  return std::make_unique<GgufWriter>(std::move(output), options);
 }
 
 }  // namespace quern

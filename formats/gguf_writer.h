@@ -13,13 +13,20 @@
 
 namespace quern {
 
+struct GgufWriteOptions {
+  // Write the key quern.trailer and, behind the data, the integrity trailer.
+  bool trailer = false;
+};
+
 // Returns the header with the zero bytes that align the data section.
-std::vector<uint8_t> EncodeGgufHeader(const Manifest& manifest);
+std::vector<uint8_t> EncodeGgufHeader(const Manifest& manifest,
+                                      const GgufWriteOptions& options = {});
 
 // Units: bytes of the file that the writer makes of `manifest`, exactly.
-uint64_t GgufFileBytes(const Manifest& manifest);
+uint64_t GgufFileBytes(const Manifest& manifest, const GgufWriteOptions& options = {});
 
 // Returns a sink that writes to `output` and commits it at Finish.
-std::unique_ptr<TensorSink> MakeGgufWriter(std::unique_ptr<Output> output);
+std::unique_ptr<TensorSink> MakeGgufWriter(std::unique_ptr<Output> output,
+                                           const GgufWriteOptions& options = {});
 
 }  // namespace quern

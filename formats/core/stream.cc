@@ -6,6 +6,10 @@
 
 namespace quern {
 
+std::unique_ptr<TensorSource> TensorStore::Walk() const {
+  return std::make_unique<StoreWalk>(*this);
+}
+
 std::optional<TensorBand> StoreWalk::Next(MutableByteView out) {
   const auto& tensors = store_.manifest().tensors;
   // Tensors without elements have no bands.

@@ -17,6 +17,8 @@ struct StoredPlace {
   std::optional<uint64_t> byte_offset;  // of the element or of its block; absent if unknown
 };
 
+class TensorSource;
+
 // An opened model: a container's reader or a converter over a checkpoint. Immutable after opening;
 // ReadRows may be called from many threads at once.
 class TensorStore {
@@ -30,6 +32,10 @@ class TensorStore {
   // Throws: Error kData if the input is shorter than it was; kSystem if the system cannot read it.
   virtual void ReadRows(size_t tensor, uint64_t begin, uint64_t count,
                         MutableByteView out) const = 0;
+  // Returns a walk over the store in manifest order. Stores that can tell whether they are damaged
+  // override it: their walk ends with an error where they are.
+  // Requires: the store outlives the walk.
+  virtual std::unique_ptr<TensorSource> Walk() const;
   // Returns the file and place of an element. Stores over several files override it.
   // Requires: the element exists.
   virtual StoredPlace PlaceOf(size_t /*tensor*/, uint64_t /*row*/, uint64_t /*col*/) const {

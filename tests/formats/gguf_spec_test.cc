@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "formats/gguf_metadata.h"
+#include "formats/integrity_trailer.h"
 #include "tests/formats/gguf_builder.h"
 #include "tests/formats/testing.h"
 
@@ -55,6 +56,23 @@ TEST(GgufSpecification, TheWorkedExampleIsReadAndWritten) {
   EXPECT_EQ(testing::WriteGguf(file), bytes);
 }
 
+TEST(GgufSpecification, TheWorkedTrailerIsReadAndWritten) {
+  const auto bytes = HexBlock(1);
+  ASSERT_EQ(bytes.size(), 208U);
+  const GgufFile file(testing::InMemory(bytes));
+  EXPECT_TRUE(CheckGgufIntegrity(file).empty());
+  // The hashes as the table has them, computed with xxHash's own program.
+  EXPECT_EQ(file.layout().trailer_key, 0x853b975076436ec8U);
+  EXPECT_EQ(FindTrailer(bytes), (IntegrityTrailer{0xd83cfa41386d90ed, {0x4de8d78f7134f4b7}}));
+  EXPECT_EQ(LoadLE<uint64_t>(&bytes[0xC8]), 0x3179daded5f2c6fcU);
+  std::vector<uint8_t> out;
+  const auto sink = MakeGgufWriter(std::make_unique<testing::VectorOutput>(out), {.trailer = true});
+  sink->Begin(file.manifest());
+  sink->Put({0, 0, 1, testing::TensorBytes(file, 0)});
+  sink->Finish();
+  EXPECT_EQ(out, bytes);
+}
+
 TEST(GgufSpecification, TheTableOfKeysIsInTheOrderOfWriting) {
   const std::string text = Specification();
   const std::string section =
@@ -97,7 +115,8 @@ TEST(GgufSpecification, EveryErrorIdIsListed) {
   const std::regex id("\"((gguf|model|tokenizer|trailer)\\.[a-z]+(-[a-z]+)*)\"");
   for (const auto& entry : std::filesystem::directory_iterator(QUERN_SOURCE_DIR "/formats")) {
     const std::string name = entry.path().filename().string();
-    if (!name.starts_with("gguf_") || !name.ends_with(".cc")) continue;
+    const bool is_ours = name.starts_with("gguf_") || name.starts_with("integrity_");
+    if (!is_ours || !name.ends_with(".cc")) continue;
     const std::string source = ReadWholeFile(entry.path().string(), 1 << 20);
     for (std::sregex_iterator it(source.begin(), source.end(), id), end; it != end; ++it) {
       ids.insert((*it)[1]);

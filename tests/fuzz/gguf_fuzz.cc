@@ -1,17 +1,20 @@
 // GGUF, from bytes to rows. Beyond "no crash": every extent is checked again in 128 bits, a stream
 // read byte by byte equals the file read at once, write after read is a fixpoint, and what is
 // allocated follows the input's size.
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "formats/buffered_stream.h"
 #include "formats/gguf_metadata.h"
 #include "formats/gguf_reader.h"
 #include "formats/gguf_writer.h"
+#include "formats/integrity_trailer.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -98,20 +101,37 @@ void CheckExtents(const quern::GgufFile& file, uint64_t file_bytes) {
   Require(end == file.layout().data_end || tensors.empty());
 }
 
-// Returns what the writer makes of a source, or nothing where the source throws.
-std::vector<uint8_t> Written(quern::TensorSource& source, size_t band_bytes) {
+// Returns what the writer makes of a source.
+std::vector<uint8_t> Written(quern::TensorSource& source, size_t band_bytes, bool trailer = false) {
   std::vector<uint8_t> out;
   uint64_t widest = 1;
   for (const auto& tensor : source.manifest().tensors) {
     if (tensor.rows() != 0) widest = std::max(widest, tensor.row_bytes());
   }
   std::vector<uint8_t> buffer(std::max<uint64_t>(widest, band_bytes));
-  const auto sink = quern::MakeGgufWriter(std::make_unique<IntoVector>(out));
+  const auto sink = quern::MakeGgufWriter(std::make_unique<IntoVector>(out), {.trailer = trailer});
   sink->Begin(source.manifest());
   while (const auto band = source.Next(buffer)) sink->Put(*band);
   sink->Finish();
-  Require(out.size() == quern::GgufFileBytes(source.manifest()));
+  Require(out.size() == quern::GgufFileBytes(source.manifest(), {.trailer = trailer}));
   return out;
+}
+
+// Reads a source to its end. Returns the id of the error with which it ends, which can only be that
+// it does not agree with its trailer.
+std::string EndOf(quern::TensorSource& source) {
+  std::vector<uint8_t> buffer(1 << 16);
+  try {
+    for (const auto& tensor : source.manifest().tensors) {
+      if (tensor.rows() != 0) buffer.resize(std::max<uint64_t>(buffer.size(), tensor.row_bytes()));
+    }
+    while (source.Next(buffer)) {
+    }
+  } catch (const Error& error) {
+    Require(IsRefusal(error) && error.id().starts_with("trailer."));
+    return error.id();
+  }
+  return "";
 }
 
 // Returns the opened file, or null where it is refused.
@@ -124,6 +144,21 @@ std::unique_ptr<quern::GgufFile> Open(ByteView bytes) {
   }
 }
 
+// The same model with a trailer: it proves itself, and any flipped bit is found.
+void CheckTrailer(const quern::GgufFile& file, uint64_t some_number) {
+  quern::StoreWalk walk(file);
+  auto sealed = Written(walk, 1 << 12, true);
+  Require(quern::CheckGgufIntegrity(*Open(sealed)).empty());
+  const uint64_t bit = some_number % (sealed.size() * 8);
+  sealed[bit / 8] ^= static_cast<uint8_t>(1U << bit % 8);
+  const auto damaged = Open(sealed);
+  if (damaged == nullptr) return;
+  const auto findings = quern::CheckGgufIntegrity(*damaged);
+  Require(std::ranges::any_of(findings, [](const quern::Finding& finding) {
+    return finding.severity == quern::Finding::Severity::kError;
+  }));
+}
+
 // Nothing of this may throw: the file was found valid.
 void CheckValidFile(const quern::GgufFile& file, ByteView bytes) {
   CheckExtents(file, bytes.size());
@@ -131,13 +166,17 @@ void CheckValidFile(const quern::GgufFile& file, ByteView bytes) {
   const auto written = Written(walk, 64);
   // Through a pipe, one byte at a time: the same.
   const auto piped = quern::ReadGgufStream(std::make_unique<Pipe>(bytes));
-  Require(Written(*piped, 1) == written);
+  const auto piped_again = quern::ReadGgufStream(std::make_unique<Pipe>(bytes));
+  const std::string end = EndOf(*piped_again);
+  Require(EndOf(*file.Walk()) == end);
+  if (end.empty()) Require(Written(*piped, 1) == written);
   // Written and read again: the same.
   const auto again = Open(written);
   Require(again != nullptr && again->trailing_bytes() == 0);
   CheckExtents(*again, written.size());
   quern::StoreWalk walk_again(*again);
   Require(Written(walk_again, 1 << 20) == written);
+  CheckTrailer(file, quern::Xxh3(bytes));
 }
 
 // Reads a header; returns its bytes, or nothing where it is refused.

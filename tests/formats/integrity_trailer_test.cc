@@ -1,0 +1,260 @@
+#include "formats/integrity_trailer.h"
+
+#include <random>
+
+#include "tests/formats/gguf_builder.h"
+#include "tests/formats/testing.h"
+
+namespace quern {
+namespace {
+
+using testing::Bytes;
+using testing::ErrorOf;
+using testing::ExpectError;
+using testing::InMemory;
+
+// Returns the model in `plain` as quern writes it with a trailer.
+Bytes Seal(const Bytes& plain) {
+  const GgufFile file(InMemory(plain));
+  Bytes out, buffer(1000);
+  const auto sink = MakeGgufWriter(std::make_unique<testing::VectorOutput>(out), {.trailer = true});
+  sink->Begin(file.manifest());
+  StoreWalk walk(file);
+  while (const auto band = walk.Next(buffer)) sink->Put(*band);
+  sink->Finish();
+  EXPECT_EQ(out.size(), GgufFileBytes(file.manifest(), {.trailer = true}));
+  return out;
+}
+Bytes Sealed() { return Seal(testing::SmallLlama().Build()); }
+
+// A file small enough for trying every bit: all keys, an f16 and a q8_0 tensor, both padded.
+Bytes SmallSealed() {
+  auto b = testing::SmallLlama();
+  b.infos.clear();
+  b.data.clear();
+  b.Tensor("token_embd.weight", {2, 5}, 1, testing::Pattern(20))
+      .Tensor("output.weight", {32}, 8, testing::Pattern(34));
+  return Seal(b.Build());
+}
+
+std::vector<Finding> Check(const Bytes& bytes) {
+  return CheckGgufIntegrity(GgufFile(InMemory(bytes)));
+}
+
+// Returns the ids of what `check` would find, whether the file opens or not.
+std::vector<std::string> Ids(const Bytes& bytes) {
+  std::vector<std::string> ids;
+  const auto error = ErrorOf([&] {
+    for (const Finding& finding : Check(bytes)) ids.push_back(finding.id);
+  });
+  if (error) ids.push_back(error->id());
+  return ids;
+}
+
+// Reads a source to its end.
+void Drain(TensorSource& source) {
+  Bytes buffer(1 << 16);
+  while (source.Next(buffer)) {
+  }
+}
+std::optional<Error> ErrorOfWalk(const Bytes& bytes) {
+  return ErrorOf([&] {
+    const GgufFile file(InMemory(bytes));
+    Drain(*file.Walk());
+  });
+}
+std::optional<Error> ErrorOfStream(const Bytes& bytes) {
+  return ErrorOf([&] { Drain(*ReadGgufStream(std::make_unique<testing::MemoryStream>(bytes))); });
+}
+
+TEST(IntegrityTrailer, EncodesAndParses) {
+  const IntegrityTrailer trailer{0x1122334455667788, {1, 2, ~uint64_t{0}}};
+  Bytes bytes = EncodeTrailer(trailer);
+  ASSERT_EQ(bytes.size(), TrailerBytes(3));
+  EXPECT_EQ(FindTrailer(bytes), trailer);
+  for (size_t n = 0; n < bytes.size(); ++n) {
+    EXPECT_FALSE(FindTrailer(ByteView(bytes).first(n)).has_value());
+    EXPECT_FALSE(FindTrailer(ByteView(bytes).last(n)).has_value());
+  }
+  for (size_t i = 0; i < bytes.size() * 8; ++i) {
+    bytes[i / 8] ^= static_cast<uint8_t>(1 << (i % 8));
+    EXPECT_FALSE(FindTrailer(bytes).has_value()) << i;
+    bytes[i / 8] ^= static_cast<uint8_t>(1 << (i % 8));
+  }
+}
+
+TEST(IntegrityTrailer, FilesProveThemselves) {
+  const Bytes bytes = Sealed();
+  EXPECT_TRUE(Check(bytes).empty());
+  EXPECT_FALSE(ErrorOfWalk(bytes).has_value());
+  EXPECT_FALSE(ErrorOfStream(bytes).has_value());
+  // The model is the same as without, and so is what is written of it without.
+  const Bytes plain_bytes = testing::SmallLlama().Build();
+  const GgufFile plain(InMemory(plain_bytes)), sealed(InMemory(bytes));
+  EXPECT_EQ(sealed.manifest(), plain.manifest());
+  EXPECT_EQ(testing::WriteGguf(sealed), testing::WriteGguf(plain));
+  EXPECT_EQ(sealed.trailing_bytes(), TrailerBytes(21));
+}
+
+TEST(IntegrityTrailer, FilesWithoutOneAreNotFoundFaultWith) {
+  const Bytes plain = testing::SmallLlama().Build();
+  EXPECT_TRUE(Check(plain).empty());
+  EXPECT_FALSE(ErrorOfWalk(plain).has_value());
+}
+
+TEST(IntegrityTrailer, EveryFlippedBitIsFound) {
+  Bytes bytes = SmallSealed();
+  for (size_t i = 0; i < bytes.size() * 8; ++i) {
+    bytes[i / 8] ^= static_cast<uint8_t>(1 << (i % 8));
+    bool is_error = false;
+    const auto refused = ErrorOf([&] {
+      for (const Finding& finding : Check(bytes)) {
+        is_error = is_error || finding.severity == Finding::Severity::kError;
+      }
+    });
+    ASSERT_TRUE(is_error || refused) << "bit " << i;
+    bytes[i / 8] ^= static_cast<uint8_t>(1 << (i % 8));
+  }
+}
+
+TEST(IntegrityTrailer, EveryTruncationIsFound) {
+  const Bytes bytes = SmallSealed();
+  for (size_t n = 0; n < bytes.size(); ++n) {
+    const Bytes part(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(n));
+    ASSERT_FALSE(Ids(part).empty()) << n;
+    ASSERT_TRUE(ErrorOfWalk(part).has_value()) << n;
+    ASSERT_TRUE(ErrorOfStream(part).has_value()) << n;
+  }
+}
+
+TEST(IntegrityTrailer, PassesFailAtTheEndOfADamagedModel) {
+  // All bits but those of padding, which carries nothing.
+  const Bytes sealed = Sealed();
+  Bytes bytes = sealed;
+  const GgufFile whole(InMemory(sealed));
+  const auto& tensors = whole.manifest().tensors;
+  std::mt19937 random(1);
+  for (int round = 0; round < 300; ++round) {
+    const size_t i = random() % tensors.size();
+    const uint64_t at = whole.tensor_offset(i) + random() % tensors[i].size_bytes();
+    bytes[at] ^= static_cast<uint8_t>(1U << random() % 8);
+    for (const auto& error : {ErrorOfWalk(bytes), ErrorOfStream(bytes)}) {
+      ASSERT_TRUE(error.has_value());
+      EXPECT_EQ(error->id(), "trailer.tensor");
+      EXPECT_NE(std::string(error->what()).find("'" + tensors[i].name + "'"), std::string::npos);
+    }
+    EXPECT_EQ(Ids(bytes), std::vector<std::string>{"trailer.tensor"});
+    bytes = sealed;
+  }
+}
+
+TEST(IntegrityTrailer, NamesWhatIsWrong) {
+  const Bytes sealed = Sealed();
+  const GgufFile file(InMemory(sealed));
+  const auto With = [&](auto change) {
+    Bytes bytes = sealed;
+    change(bytes);
+    return bytes;
+  };
+  const uint64_t end = file.layout().data_end;
+  using Strings = std::vector<std::string>;
+  EXPECT_EQ(Ids(With([&](Bytes& b) { b.resize(end); })), Strings{"trailer.missing"});
+  EXPECT_EQ(Ids(With([&](Bytes& b) { b.resize(end + 9); })), Strings{"trailer.damaged"});
+  EXPECT_EQ(Ids(With([&](Bytes& b) { b[end + 30] ^= 1; })), Strings{"trailer.damaged"});
+  EXPECT_EQ(Ids(With([&](Bytes& b) { b.push_back(0); })), Strings{"trailer.damaged"});
+  EXPECT_EQ(Ids(With([&](Bytes& b) { b.insert(b.begin() + static_cast<ptrdiff_t>(end), 7, 0); })),
+            Strings{"trailer.place"});
+  // The last letter of "tiny", which changes nothing but the name.
+  EXPECT_EQ(Ids(With([&](Bytes& b) {
+              const std::string_view text = AsText(b);
+              b[text.find("tiny") + 3] = 'x';
+            })),
+            Strings{"trailer.header"});
+  EXPECT_EQ(Ids(With([&](Bytes& b) { b[file.layout().data_offset - 1] = 1; })),
+            Strings{"gguf.padding"});
+  EXPECT_EQ(Ids(With([&](Bytes& b) {
+              b[file.tensor_offset(0)] ^= 1;
+              b[file.tensor_offset(20) + 7] ^= 128;
+            })),
+            (Strings{"trailer.tensor", "trailer.tensor"}));
+}
+
+// What another tool makes of a file that it reads and writes anew: the keys are copied, the trailer
+// is not.
+Bytes RewrittenByAnotherTool(const Bytes& sealed, bool with_a_new_key) {
+  const GgufHeader header = ReadGgufHeader(*InMemory(sealed));
+  Manifest m;
+  m.metadata = header.metadata;
+  if (with_a_new_key) m.metadata.push_back({"general.author", MetadataValue::Text("somebody")});
+  m.tensors = header.tensors;
+  std::erase_if(m.metadata,
+                [](const MetadataEntry& e) { return e.key == "general.quantization_version"; });
+  Bytes out = EncodeGgufHeader(m);
+  out.insert(out.end(), sealed.begin() + static_cast<ptrdiff_t>(header.data_offset),
+             sealed.begin() + static_cast<ptrdiff_t>(header.data_end));
+  return out;
+}
+
+TEST(IntegrityTrailer, RewritingIsToldFromDamage) {
+  for (const bool with_a_new_key : {false, true}) {
+    const Bytes rewritten = RewrittenByAnotherTool(Sealed(), with_a_new_key);
+    const auto findings = Check(rewritten);
+    ASSERT_EQ(findings.size(), 1U);
+    EXPECT_EQ(findings[0].id, "trailer.rewritten");
+    EXPECT_EQ(findings[0].severity, Finding::Severity::kNote);
+    EXPECT_FALSE(ErrorOfWalk(rewritten).has_value());
+    EXPECT_FALSE(ErrorOfStream(rewritten).has_value());
+  }
+}
+
+TEST(IntegrityTrailer, ForeignBytesBehindTheDataAreAFinding) {
+  Bytes bytes = testing::SmallLlama().Build();
+  bytes.resize(bytes.size() + 1000, 7);
+  const auto findings = Check(bytes);
+  ASSERT_EQ(findings.size(), 1U);
+  EXPECT_EQ(findings[0].id, "gguf.trailing-data");
+  EXPECT_EQ(findings[0].severity, Finding::Severity::kWarning);
+  EXPECT_FALSE(ErrorOfStream(bytes).has_value());
+}
+
+TEST(IntegrityTrailer, TheKeyMustBeOfItsType) {
+  const Bytes bytes = testing::GgufBuilder().U32("quern.trailer", 1).Build();
+  ExpectError([&] { GgufFile file(InMemory(bytes)); }, ErrorCode::kData, "gguf.key-type",
+              {"quern.trailer", "UINT64"});
+}
+
+TEST(IntegrityTrailer, ModelsWithoutTensorsHaveOneToo) {
+  Manifest m;
+  m.metadata = {{"a", MetadataValue::U32(1)}};
+  Bytes out;
+  const auto sink = MakeGgufWriter(std::make_unique<testing::VectorOutput>(out), {.trailer = true});
+  sink->Begin(m);
+  sink->Finish();
+  EXPECT_EQ(out.size(), GgufFileBytes(m, {.trailer = true}));
+  EXPECT_TRUE(Check(out).empty());
+  out[out.size() - 50] ^= 1;  // the end of the header
+  EXPECT_FALSE(Ids(out).empty());
+}
+
+TEST(IntegrityTrailer, EmptyTensorsAreHashedToo) {
+  const Bytes plain = testing::GgufBuilder()
+                          .Tensor("a", {8, 0}, 0, {})
+                          .Tensor("b", {2}, 0, testing::Pattern(8))
+                          .Tensor("c", {0}, 0, {})
+                          .Build();
+  const GgufFile file(InMemory(plain));
+  Bytes out;
+  const auto sink = MakeGgufWriter(std::make_unique<testing::VectorOutput>(out), {.trailer = true});
+  sink->Begin(file.manifest());
+  sink->Put({1, 0, 1, testing::Pattern(8)});
+  sink->Finish();
+  EXPECT_TRUE(Check(out).empty());
+  EXPECT_FALSE(ErrorOfStream(out).has_value());
+  const auto trailer = FindTrailer(out);
+  ASSERT_TRUE(trailer.has_value());
+  EXPECT_EQ(trailer->tensor_hashes,
+            (std::vector<uint64_t>{Xxh3({}), Xxh3(testing::Pattern(8)), Xxh3({})}));
+}
+
+}  // namespace
+}  // namespace quern
