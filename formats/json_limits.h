@@ -1,8 +1,8 @@
 // JSON with limits: side files of checkpoints, and the header of safetensors.
 //
 // The text must be UTF-8 (escapes included), nested at most 64 deep, without duplicate keys.
-// Numbers keep their kind: -1 never becomes 2^64-1, 1.5 never 1. A parsed document takes 16 bytes per
-// value and key, and one copy of the strings: at most 64 MiB + the size of the text, while parsing.
+// Numbers keep their kind: -1 never becomes 2^64-1, 1.5 never 1. A parsed document takes 16 bytes
+// per value and key, and one copy of the strings: at most 64 MiB + the size of the text.
 // Source: RFC 8259.
 #pragma once
 
@@ -99,8 +99,8 @@ class JsonValue::Items {
 JsonValue ParseJson(std::string_view text, std::string_view file);
 
 // Members of a configuration. Each throws Error kData "config.value" that names the key and the
-// value found if it is of another kind; RequireX also if it is absent. OptionalX treats an absent key
-// and null alike. Requires: `object` is an object.
+// value found if it is of another kind; RequireX also if it is absent. OptionalX treats an absent
+// key and null alike. Requires: `object` is an object.
 uint64_t RequireUint(const JsonValue& object, std::string_view key, uint64_t max,
                      std::string_view file);
 std::optional<uint64_t> OptionalUint(const JsonValue& object, std::string_view key, uint64_t max,

@@ -1,5 +1,5 @@
-// A pickle as data: the stream of opcodes becomes a graph of values, and nothing is ever imported or
-// called. Globals come from an allow-list, calls stay symbolic, everything else is refused.
+// A pickle as data: the stream of opcodes becomes a graph of values, and nothing is ever imported
+// or called. Globals come from an allow-list, calls stay symbolic, everything else is refused.
 //
 // The graph lives in a few flat arrays (8 bytes per value), whatever the nesting, and is destroyed
 // without recursion. Budgets bound the values, the depth and the memo.
@@ -77,8 +77,8 @@ class PickleValue {
   uint64_t bits_ = 0;  // kind: 4 bits; depth, where it is known: 8; payload: 52
 };
 
-// Walks over the items of a tuple, list or set; the keys and values of a dict, in turn; the callable
-// and the arguments of a call. Requires: the Pickle outlives it.
+// Walks over the items of a tuple, list or set; the keys and values of a dict, in turn; the
+// callable and the arguments of a call. Requires: the Pickle outlives it.
 class PickleItems {
  public:
   // Returns the next item, or nothing.
@@ -108,7 +108,7 @@ class Pickle {
   PickleValue root() const { return root_; }
   // Returns the items of a value that has some; of any other, none.
   PickleItems Items(PickleValue value) const;
-  // Returns the number of items of a tuple or a persistent id, and the items. Requires: one of these.
+  // Returns the number of items, and the items. Requires: a tuple or a persistent id.
   uint64_t TupleSize(PickleValue value) const;
   std::vector<PickleValue> TupleItems(PickleValue value) const;
   // Requires: kind kInt, kBool; kText; kGlobal; kCall.
@@ -130,8 +130,8 @@ class Pickle {
 
   std::vector<uint8_t> bytes_;
   std::span<const PickleGlobal> allowed_;
-  // The items of all containers, in runs: Pair(number of items, next run or 0), items. A tuple is one
-  // run; a list, dict or set is Pair(first run, last run); a call is its callable and arguments.
+  // The items of all containers, in runs: Pair(number of items, next run or 0), items. A tuple is
+  // one run; a list, dict or set is Pair(first run, last run); a call, its callable and arguments.
   // (A deque grows without a second copy.)
   std::deque<PickleValue> pool_;
   PickleValue root_;

@@ -176,7 +176,7 @@ class PickleMachine {
     AppendToContainer(stack_.size() - n, kind, kind_name);
   }
 
-  // --- groups of opcodes; each returns false for an opcode of another group -----------------------
+  // --- groups of opcodes; each returns false for an opcode of another group ---------------------
 
   bool Scalar() {
     const auto here = static_cast<int64_t>(op_offset_);
@@ -197,7 +197,8 @@ class PickleMachine {
       case kOpBinString: PushText(Take(ReadSignedLength())); return true;
       case kOpShortBinBytes: Take(Read<uint8_t>()); Push(Kind::kBytes, here); return true;
       case kOpBinBytes: Take(Read<uint32_t>()); Push(Kind::kBytes, here); return true;
-      case kOpBinBytes8: case kOpByteArray8: Take(Read<uint64_t>()); Push(Kind::kBytes, here); return true;
+      case kOpBinBytes8: Take(Read<uint64_t>()); Push(Kind::kBytes, here); return true;
+      case kOpByteArray8: Take(Read<uint64_t>()); Push(Kind::kBytes, here); return true;
       default: return false;
     }
   }
@@ -347,8 +348,9 @@ class PickleMachine {
     if (it == pickle_.allowed_.end()) {
       throw Fail("pickle.global", "pickle names something that no checkpoint of weights needs")
           .Found("'" + Escaped(module) + "." + Escaped(name) + "'")
-          .Hint("quern executes nothing; a file that you trust can be saved again as plain tensors: "
-                "torch.save(model.state_dict(), FILE)");
+          .Hint(
+              "quern executes nothing; a file that you trust can be saved again as plain tensors: "
+              "torch.save(model.state_dict(), FILE)");
     }
     Push(Kind::kGlobal, it - pickle_.allowed_.begin());
   }

@@ -58,8 +58,8 @@ struct TorchOpenOptions {
 class TorchCheckpoint {
  public:
   // Recognizes the container, reads the description and checks every extent; reads no weights.
-  // The state dict is found below wrappers such as {'model': …, 'optimizer': …}, whose other members
-  // are ignored. Requires: `bytes` outlives the checkpoint.
+  // The state dict is found below wrappers such as {'model': …, 'optimizer': …}, whose other
+  // members are ignored. Requires: `bytes` outlives the checkpoint.
   // Throws: Error kData or kUnsupported: "input.*", "zip.*", "pickle.*", "text.utf8" and
   //   kUnsupported "torch.legacy-format", "torch.tar-format", "torch.preview-format",
   //     "torch.torchscript", "torch.version", "torch.byteorder", "torch.root", "torch.dtype",
@@ -85,7 +85,7 @@ class TorchCheckpoint {
 
   // Copies rows [row_begin, row_begin + row_count) in row-major order, whatever the strides.
   // Contiguous rows are one read. May be called from many threads at once.
-  // Requires: the rows exist; out.size() == row_count * tensor.row_bytes(); `tensor` is of tensors().
+  // Requires: `tensor` is of tensors(); the rows exist; `out` has exactly their bytes.
   // Throws: Error kData "zip.crc" (TorchOpenOptions::verify_crc), "input.truncated"; kSystem.
   // Cost: besides `out`, at most 1 MiB.
   void ReadRows(const TorchTensor& tensor, uint64_t row_begin, uint64_t row_count,

@@ -1,10 +1,10 @@
 // A strict reader of zip archives: what PyTorch writes, and nothing that two readers could
 // understand differently.
 //
-// Only stored entries can be read. Refused: a prefix, bytes behind the end record, bytes between entries that
-// belong to none, overlapping or duplicate entries, a local header that disagrees with the central
-// directory, encryption, symbolic links, names that are paths out of the archive. Every extent is
-// checked against the file before it is used. Alignment and timestamps are ignored.
+// Only stored entries can be read. Refused: a prefix, bytes behind the end record, bytes between
+// entries that belong to none, overlapping or duplicate entries, a local header that disagrees with
+// the central directory, encryption, symbolic links, names that are paths out of the archive. Every
+// extent is checked against the file before it is used. Alignment and timestamps are ignored.
 // Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3 to 4.5.
 #pragma once
 
