@@ -178,8 +178,8 @@ std::vector<std::string> ExtraPieces(Generation generation) {
   for (char c = 'a'; pieces.size() < 253 - 16; c = c == 'z' ? 'a' : static_cast<char>(c + 1)) {
     pieces.push_back("▁" + std::string(pieces.size() / 26 - 2, c) + "q");
   }
-  for (const char* piece : {"▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"}) {
-    pieces.push_back(generation == Generation::kCodeLlama ? piece : std::string(piece).substr(3));
+  if (generation == Generation::kCodeLlama) {
+    for (const char* piece : {"▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"}) pieces.push_back(piece);
   }
   while (pieces.size() < 253) pieces.push_back("x" + std::to_string(pieces.size()));
   return pieces;  // 259 + 253 = 512
