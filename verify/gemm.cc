@@ -29,15 +29,17 @@ std::unique_ptr<WeightTile::Kernel> MakeKernel(Product product) {
 }  // namespace
 
 Product ChooseProduct(const ForwardOptions& options) {
-  const bool one_dnn = kHaveOneDnn && !options.portable_product;
-  if (options.compute == Compute::kBF16) {
-    if (!one_dnn) {
-      throw UnsupportedError("compute.bf16", "products in bf16 need oneDNN")
-          .Hint("use --compute f32");
-    }
-    return Product::kOneDnnBF16;
+  bool one_dnn = false, one_dnn_bf16 = false;
+  if constexpr (kHaveOneDnn) {
+    one_dnn = !options.portable_product && OneDnnKeepsToIsa();
+    one_dnn_bf16 = one_dnn && OneDnnHasBF16();
   }
-  return one_dnn ? Product::kOneDnnF32 : Product::kPortable;
+  if (options.compute == Compute::kF32) return one_dnn ? Product::kOneDnnF32 : Product::kPortable;
+  if (!one_dnn_bf16) {
+    throw UnsupportedError("compute.bf16", "products in bf16 need oneDNN and AVX-512")
+        .Hint("use --compute f32");
+  }
+  return Product::kOneDnnBF16;
 }
 
 WeightTile::WeightTile(Product product) : kernel_(MakeKernel(product)) {}

@@ -18,8 +18,9 @@ enum class Product : uint8_t {
   kOneDnnBF16,  // oneDNN's product of bf16 operands with f32 sums
 };
 
-// Returns the product for `options`.
-// Throws: Error kUnsupported "compute.bf16" where bf16 is asked for and there is no oneDNN.
+// Returns the product for `options` and the instruction set in use.
+// Throws: Error kUnsupported "compute.bf16" where bf16 is asked for and there is no oneDNN, or the CPU
+// (or --isa) has no AVX-512.
 Product ChooseProduct(const ForwardOptions& options);
 
 // Rows of activations in both forms that products read; only the one that the product needs is set.

@@ -7,6 +7,7 @@
 
 #include "formats/core/check.h"
 #include "formats/core/half.h"
+#include "quant/isa.h"
 
 // Of g++'s OpenMP runtime, which Debian's oneDNN runs on; clang has no <omp.h> for it.
 extern "C" void omp_set_num_threads(int n);
@@ -158,6 +159,18 @@ class BF16Kernel final : public WeightTile::Kernel {
 };
 
 }  // namespace
+
+bool OneDnnKeepsToIsa() {
+  if (CurrentIsa() == SupportedIsas().front()) return true;
+  if (CurrentIsa() != "avx2") return false;
+  // Refused once oneDNN has compiled its first product.
+  static const bool capped = dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2) == dnnl_success;
+  return capped;
+}
+
+bool OneDnnHasBF16() {
+  return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+}
 
 std::unique_ptr<WeightTile::Kernel> MakeOneDnnKernel(Product product) {
   if (product == Product::kOneDnnBF16) return std::make_unique<BF16Kernel>();

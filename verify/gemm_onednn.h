@@ -13,8 +13,13 @@ inline constexpr bool kHaveOneDnn = true;
 inline constexpr bool kHaveOneDnn = false;
 #endif
 
+// Returns true if oneDNN uses no better instructions than those in use (quant/isa.h). Where they are
+// capped to AVX2, so is oneDNN, by the first call and for the whole process; it keeps to no lower cap.
+// Defined only where kHaveOneDnn, as the next two.
+bool OneDnnKeepsToIsa();
+// Returns true if oneDNN multiplies bf16 operands on this CPU.
+bool OneDnnHasBF16();
 // Returns the kernel for one of the two products of oneDNN.
-// Defined only where kHaveOneDnn.
 std::unique_ptr<WeightTile::Kernel> MakeOneDnnKernel(Product product);
 
 }  // namespace quern
