@@ -25,16 +25,22 @@ struct Axis {
 // Copies elements [0, minor.size) x [0, major.size) from `in` to `out`.
 template <size_t kElemBytes>
 void Gather(const uint8_t* in, const Axis& minor, const Axis& major, uint8_t* out) {
-  for (uint64_t j = 0; j < major.size; ++j) {
-    const uint8_t* line = in + j * major.stride * kElemBytes;
-    uint8_t* to = out + j * major.out_step * kElemBytes;
-    if (minor.stride == 1 && minor.out_step == 1) {
-      std::memcpy(to, line, minor.size * kElemBytes);
-      continue;
+  if (minor.stride == 1 && minor.out_step == 1) {
+    for (uint64_t j = 0; j < major.size; ++j) {
+      std::memcpy(out + j * major.out_step * kElemBytes, in + j * major.stride * kElemBytes,
+                  minor.size * kElemBytes);
     }
+    return;
+  }
+  // Tiles of some lines, so that a transposition reuses the cache lines it touches.
+  constexpr uint64_t kTile = 64;
+  for (uint64_t begin = 0; begin < major.size; begin += kTile) {
+    const uint64_t end = std::min(begin + kTile, major.size);
     for (uint64_t i = 0; i < minor.size; ++i) {
-      std::memcpy(to + i * minor.out_step * kElemBytes, line + i * minor.stride * kElemBytes,
-                  kElemBytes);
+      for (uint64_t j = begin; j < end; ++j) {
+        std::memcpy(out + (i * minor.out_step + j * major.out_step) * kElemBytes,
+                    in + (i * minor.stride + j * major.stride) * kElemBytes, kElemBytes);
+      }
     }
   }
 }
@@ -77,16 +83,25 @@ class RectangleReader {
     }
     // Lines that lie close together share a read; what lies between them is read in vain.
     const bool is_dense = major.stride <= 2 * line_elems + kPageBytes / elem_bytes_;
-    uint64_t n_lines = 1;
-    if (major.stride == 0)
+    const bool is_run = minor.stride == 1 && minor.out_step == 1;
+    uint64_t n_lines = window_elems_ / line_elems;
+    if (major.stride == 0) {
       n_lines = major.size;
-    else if (is_dense)
+    } else if (is_dense) {
       n_lines = 1 + (window_elems_ - line_elems) / major.stride;
+    }
     for (uint64_t j = 0; j < major.size; j += n_lines) {
       Axis lines = major;
       lines.size = std::min(n_lines, major.size - j);
-      ReadWindow(offset + j * major.stride * elem_bytes_, minor, lines,
-                 out + j * major.out_step * elem_bytes_);
+      const uint64_t place = offset + j * major.stride * elem_bytes_;
+      uint8_t* to = out + j * major.out_step * elem_bytes_;
+      if (is_dense) {
+        ReadWindow(place, minor, lines, to);
+      } else if (is_run) {
+        ReadRuns(place, minor, lines, to);
+      } else {
+        ReadLines(place, minor, lines, line_elems, to);
+      }
     }
   }
 
@@ -102,6 +117,29 @@ class RectangleReader {
       ReadWindow(offset + i * line.stride * elem_bytes_, part, Axis{},
                  out + i * line.out_step * elem_bytes_);
     }
+  }
+
+  // Copies lines that are runs in the file and in the output.
+  void ReadRuns(uint64_t offset, const Axis& minor, const Axis& major, uint8_t* out) {
+    for (uint64_t j = 0; j < major.size; ++j) {
+      bytes_.ReadAt(
+          offset + j * major.stride * elem_bytes_,
+          {out + j * major.out_step * elem_bytes_, static_cast<size_t>(minor.size * elem_bytes_)});
+    }
+  }
+
+  // Copies lines that lie far apart: reads each for itself and gathers all of them at once.
+  void ReadLines(uint64_t offset, const Axis& minor, const Axis& major, uint64_t line_elems,
+                 uint8_t* out) {
+    window_.resize(major.size * line_elems * elem_bytes_);
+    const MutableByteView window(window_);
+    for (uint64_t j = 0; j < major.size; ++j) {
+      bytes_.ReadAt(offset + j * major.stride * elem_bytes_,
+                    window.subspan(j * line_elems * elem_bytes_, line_elems * elem_bytes_));
+    }
+    Axis packed = major;
+    packed.stride = line_elems;
+    Gather(elem_bytes_, window_.data(), minor, packed, out);
   }
 
   void ReadWindow(uint64_t offset, const Axis& minor, const Axis& major, uint8_t* out) {
