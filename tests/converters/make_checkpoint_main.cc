@@ -80,6 +80,10 @@ void Run(int argc, char** argv) {
   recipe.shape = {.dim = 256, .n_layers = 2, .n_heads = 16, .n_kv_heads = 16, .multiple_of = 256,
                   .ffn_dim_multiplier = 0, .vocab_size = 0};
   recipe.generation = static_cast<Generation>(IndexIn(kGenerations, word(2, "llama2")));
+  if (recipe.generation >= Generation::kLlama3) {  // as the releases: grouped heads, wider layers
+    recipe.shape.n_heads = 32;
+    recipe.shape.ffn_dim_multiplier = 1.3;
+  }
   recipe.n_shards = static_cast<uint32_t>(std::stoul(word(3, "1")));
   recipe.dtype = DTypeFromName(word(4, "bf16")).value();
   recipe.storage = static_cast<StorageStyle>(IndexIn(kStorages, word(5, "own")));
