@@ -9,6 +9,7 @@
 
 #include "formats/gguf_reader.h"
 #include "formats/gguf_writer.h"
+#include "formats/integrity_trailer.h"
 #include "formats/sentencepiece_model.h"
 
 namespace quern {
@@ -18,8 +19,12 @@ std::unique_ptr<TensorSink> MakeGguf(std::unique_ptr<Output> output) {
   return MakeGgufWriter(std::move(output));
 }
 
+std::vector<Finding> CheckGguf(std::shared_ptr<const RandomAccessBytes> bytes, Progress* progress) {
+  return CheckGgufIntegrity(GgufFile(std::move(bytes)), progress);
+}
+
 constexpr Container kContainers[] = {
-    {FileKind::kGguf, "gguf", OpenGguf, ReadGgufStream, MakeGguf},
+    {FileKind::kGguf, "gguf", OpenGguf, ReadGgufStream, MakeGguf, CheckGguf},
 };
 
 constexpr std::string_view kDescriptions[] = {

@@ -6,10 +6,13 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "formats/core/bytes.h"
 #include "formats/core/error.h"
 #include "formats/core/file.h"
+#include "formats/core/finding.h"
+#include "formats/core/log.h"
 #include "formats/core/stream.h"
 
 namespace quern {
@@ -57,6 +60,8 @@ struct Container {
   std::unique_ptr<TensorStore> (*open)(std::shared_ptr<const RandomAccessBytes> bytes);
   std::unique_ptr<TensorSource> (*read_stream)(std::unique_ptr<ByteStream> stream);
   std::unique_ptr<TensorSink> (*make_writer)(std::unique_ptr<Output> output);
+  // Returns every fault of one file that can be told without knowing what weights mean.
+  std::vector<Finding> (*check)(std::shared_ptr<const RandomAccessBytes> bytes, Progress* progress);
 };
 
 std::span<const Container> AllContainers();

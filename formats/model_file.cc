@@ -37,20 +37,43 @@ const Container& RequireContainer(FileKind kind, ByteView head, const std::strin
   return *container;
 }
 
+struct FileAndContainer {
+  std::shared_ptr<const InputFile> file;
+  const Container& container;
+};
+
+FileAndContainer OpenFile(const std::string& path) {
+  if (DetectKind(path) == FileKind::kDirectory) {
+    throw WrongKind(FileKind::kDirectory, {}, path, kWanted);
+  }
+  auto file = std::make_shared<const InputFile>(path);
+  const auto head = file->ReadVector(0, std::min<uint64_t>(kDetectBytes, file->size_bytes()));
+  const Container& container = RequireContainer(DetectKind(head, path), head, path);
+  return {std::move(file), container};
+}
+
 }  // namespace
 
 std::unique_ptr<TensorStore> OpenModelFile(const std::string& path) {
-  if (DetectKind(path) == FileKind::kDirectory)
-    throw WrongKind(FileKind::kDirectory, {}, path, kWanted);
-  auto file = std::make_shared<const InputFile>(path);
-  const auto head = file->ReadVector(0, std::min<uint64_t>(kDetectBytes, file->size_bytes()));
-  return RequireContainer(DetectKind(head, path), head, path).open(std::move(file));
+  auto [file, container] = OpenFile(path);
+  return container.open(std::move(file));
 }
 
 std::vector<std::string> ModelFilesOf(const std::string& path) {
   if (DetectKind(path) != FileKind::kGguf) return {path};
   const auto split = SplitOf(ReadGgufHeader(InputFile(path)).metadata, path);
   return split ? SplitPartPaths(path, *split) : std::vector<std::string>{path};
+}
+
+std::vector<Finding> CheckModelFile(const std::string& path, Progress* progress) {
+  std::vector<Finding> findings;
+  for (const std::string& part : ModelFilesOf(path)) {
+    auto [file, container] = OpenFile(part);
+    for (Finding& finding : container.check(std::move(file), progress)) {
+      findings.push_back(std::move(finding));
+    }
+  }
+  return findings;
 }
 
 std::unique_ptr<TensorSource> ReadModelStream(std::unique_ptr<ByteStream> stream) {

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "formats/core/file.h"
+#include "formats/core/finding.h"
+#include "formats/core/log.h"
 #include "formats/core/stream.h"
 
 namespace quern {
@@ -17,6 +19,11 @@ std::unique_ptr<TensorStore> OpenModelFile(const std::string& path);
 // Returns the files that OpenModelFile reads for `path`: itself, or all parts of a split model.
 // Throws: as OpenModelFile, as far as it must look to know.
 std::vector<std::string> ModelFilesOf(const std::string& path);
+
+// Returns every fault of the file or files of a model that can be told without knowing what weights
+// mean: padding, hashes, bytes that do not belong there.
+// Throws: as OpenModelFile, where the file cannot be opened at all.
+std::vector<Finding> CheckModelFile(const std::string& path, Progress* progress = nullptr);
 
 // Returns the model that comes through `stream` (standard input).
 // Throws: as OpenModelFile.

@@ -10,6 +10,7 @@
 #include "converters/converters.h"
 #include "formats/core/finding.h"
 #include "formats/formats.h"
+#include "formats/model_file.h"
 #include "tools/command.h"
 #include "tools/io_args.h"
 #include "tools/terminal.h"
@@ -73,6 +74,9 @@ class CheckCommand final : public Command {
     IntegrityOptions options{.threads = session.threads, .progress = &session.terminal};
     if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
     Append(CheckStorageSums(path_, &session.terminal), findings);
+    if (FindContainer(kind) != nullptr && !HasErrors(findings)) {
+      Append(CheckModelFile(path_, &session.terminal), findings);
+    }
     try {
       Append(CheckWeights(*OpenCheckpoint(path_, no_sums), options), findings);
     } catch (const Error& error) {

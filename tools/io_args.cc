@@ -46,7 +46,7 @@ OpenedSource OpenSource(const std::string& path, const CheckpointOptions& option
     return opened;
   }
   opened.store = OpenCheckpoint(path, options);
-  opened.source = std::make_unique<StoreWalk>(*opened.store);
+  opened.source = opened.store->Walk();
   opened.input_files = InputFilesOf(path);
   return opened;
 }
