@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -152,6 +153,37 @@ TEST(Perplexity, MemoryChangesTheGroupsNotTheResult) {
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kMemory);
     EXPECT_EQ(error.id(), "memory.budget");
+  }
+}
+
+// Counts how often each row of each tensor is read.
+class CountingStore final : public TensorStore {
+ public:
+  explicit CountingStore(const SyntheticStore& store) : store_(store) {
+    for (const TensorInfo& tensor : store.manifest().tensors) reads_.emplace_back(tensor.rows());
+  }
+  const Manifest& manifest() const override { return store_.manifest(); }
+  const std::string& name() const override { return store_.name(); }
+  void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const override {
+    for (uint64_t row = begin; row < begin + count; ++row) ++reads_[tensor][row];
+    store_.ReadRows(tensor, begin, count, out);
+  }
+  mutable std::vector<std::vector<std::atomic<int>>> reads_;
+
+ private:
+  const SyntheticStore& store_;
+};
+
+TEST(Perplexity, EveryWeightIsReadOncePerGroup) {
+  const SyntheticStore inner({});
+  const CountingStore store(inner);
+  PerplexityOptions options;
+  options.context = 64;
+  Perplexity(store, SyntheticText(1500), options);  // 23 windows, all in one group
+  for (size_t tensor = 0; tensor < store.reads_.size(); ++tensor) {
+    const TensorInfo& info = inner.manifest().tensors[tensor];
+    if (info.role == TensorRole::kTokenEmbedding) continue;  // A row per token, not the matrix.
+    for (const auto& reads : store.reads_[tensor]) EXPECT_EQ(reads, 1) << info.name;
   }
 }
 
