@@ -6,6 +6,7 @@
 #include <array>
 #include <filesystem>
 
+#include "converters/faults.h"
 #include "formats/core/file.h"
 
 namespace quern {
@@ -71,29 +72,72 @@ void ReadTask(const std::string& folder, std::string_view name, std::vector<Task
   tasks.push_back({path, folder, ParseChecklist(ReadWholeFile(path, kMaxChecklistBytes))});
 }
 
-// Returns what is wrong with one file, if anything is.
-std::vector<Finding> VerifyEntry(const Task& task, const ChecklistEntry& entry, Progress* progress) {
+void VerifyEntry(const Task& task, const ChecklistEntry& entry, Progress* progress,
+                 Faults& faults) {
   const std::string path = Join(task.folder, entry.file);
   std::error_code error;
   if (!fs::exists(path, error)) {
-    return {FindingFrom(DataError("checklist.missing-file", "a file of the checklist is missing")
-                            .File(task.path)
-                            .Where("entry " + Quoted(entry.file))
-                            .Hint("download it again"))};
+    faults.Add(DataError("checklist.missing-file", "a file of the checklist is missing")
+                   .File(task.path)
+                   .Where("entry " + Quoted(entry.file))
+                   .Hint("download it again"));
+    return;
   }
   const std::string md5 = Md5OfFile(InputFile(path), progress);
-  if (md5 == entry.md5) return {};
+  if (md5 == entry.md5) return;
+  const std::string expected = entry.md5 + " by " + task.path;
   // Meta corrected params.json of several releases and left the checklist as it was.
-  const bool stale = entry.file == "params.json";
-  return {FindingFrom(DataError("checklist.md5", stale ? "MD5 differs from the checklist, which is "
-                                                         "stale for params.json in some releases"
-                                                       : "MD5 differs from the checklist")
-                          .File(path)
-                          .Found(md5)
-                          .Expected(entry.md5 + " by " + task.path)
-                          .Hint(stale ? "compare params.json with the model card"
-                                      : "the file is damaged or of another release; download it again"),
-                      stale ? Finding::Severity::kWarning : Finding::Severity::kError)};
+  if (entry.file == "params.json") {
+    faults.Warn(DataError("checklist.md5",
+                          "MD5 differs from the checklist, which is stale for params.json in some "
+                          "releases")
+                    .File(path)
+                    .Found(md5)
+                    .Expected(expected)
+                    .Hint("compare params.json with the model card"));
+    return;
+  }
+  faults.Add(DataError("checklist.md5", "MD5 differs from the checklist")
+                 .File(path)
+                 .Found(md5)
+                 .Expected(expected)
+                 .Hint("the file is damaged or of another release; download it again"));
+}
+
+// Returns the checklists that exist for the folder.
+std::vector<Task> ReadTasks(const std::string& folder) {
+  std::vector<Task> tasks;
+  ReadTask(folder, "checklist.chk", tasks);
+  ReadTask(folder, "tokenizer_checklist.chk", tasks);
+  ReadTask(Join(folder, ".."), "tokenizer_checklist.chk", tasks);
+  return tasks;
+}
+
+Error NoChecklist(const std::string& folder) {
+  return DataError("checklist.absent", "no checklist.chk, so no sums to compare").File(folder);
+}
+
+void VerifyTasks(const std::vector<Task>& tasks, Progress* progress, Faults& faults) {
+  uint64_t total_bytes = 0;
+  for (const Task& task : tasks) {
+    for (const ChecklistEntry& entry : task.list.entries) {
+      std::error_code error;
+      const uint64_t size = fs::file_size(Join(task.folder, entry.file), error);
+      if (!error) total_bytes += size;
+    }
+  }
+  if (progress) progress->Begin("verify MD5", total_bytes, "bytes");
+  for (const Task& task : tasks) {
+    for (const size_t line : task.list.malformed_lines) {
+      faults.Warn(DataError("checklist.line", "a line is not of md5sum's form")
+                      .File(task.path)
+                      .Where("line " + std::to_string(line)));
+    }
+    for (const ChecklistEntry& entry : task.list.entries) {
+      VerifyEntry(task, entry, progress, faults);
+    }
+  }
+  if (progress) progress->End();
 }
 
 }  // namespace
@@ -117,40 +161,23 @@ Checklist ParseChecklist(std::string_view text) {
 }
 
 std::vector<Finding> VerifyChecklist(const std::string& folder, Progress* progress) {
-  std::vector<Task> tasks;
-  ReadTask(folder, "checklist.chk", tasks);
-  ReadTask(folder, "tokenizer_checklist.chk", tasks);
-  ReadTask(Join(folder, ".."), "tokenizer_checklist.chk", tasks);
+  const std::vector<Task> tasks = ReadTasks(folder);
+  Faults faults;
   if (tasks.empty()) {
-    return {FindingFrom(DataError("checklist.absent", "no checklist.chk, so no sums to compare")
-                            .File(folder),
-                        Finding::Severity::kNote)};
+    faults.Note(NoChecklist(folder));
+  } else {
+    VerifyTasks(tasks, progress, faults);
   }
-  uint64_t total_bytes = 0;
-  for (const Task& task : tasks) {
-    for (const ChecklistEntry& entry : task.list.entries) {
-      std::error_code error;
-      const uint64_t size = fs::file_size(Join(task.folder, entry.file), error);
-      if (!error) total_bytes += size;
-    }
-  }
-  if (progress) progress->Begin("verify MD5", total_bytes, "bytes");
-  std::vector<Finding> findings;
-  for (const Task& task : tasks) {
-    for (const size_t line : task.list.malformed_lines) {
-      findings.push_back(FindingFrom(DataError("checklist.line", "a line is not of md5sum's form")
-                                         .File(task.path)
-                                         .Where("line " + std::to_string(line)),
-                                     Finding::Severity::kWarning));
-    }
-    for (const ChecklistEntry& entry : task.list.entries) {
-      for (Finding& finding : VerifyEntry(task, entry, progress)) {
-        findings.push_back(std::move(finding));
-      }
-    }
-  }
-  if (progress) progress->End();
-  return findings;
+  return std::move(faults).TakeFindings();
+}
+
+void RequireChecklist(const std::string& folder, Log& log, Progress* progress) {
+  const std::vector<Task> tasks = ReadTasks(folder);
+  if (tasks.empty()) throw NoChecklist(folder).Expected("checklist.chk, as Meta's releases have it");
+  Faults faults;
+  VerifyTasks(tasks, progress, faults);
+  faults.ThrowFirst();
+  faults.LogWarnings(log);
 }
 
 }  // namespace quern

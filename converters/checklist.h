@@ -32,4 +32,9 @@ Checklist ParseChecklist(std::string_view text);
 // Throws: Error kSystem if a file cannot be read.
 std::vector<Finding> VerifyChecklist(const std::string& folder, Progress* progress = nullptr);
 
+// The same for a pass that is to read only verified files: warnings go to `log`.
+// Throws: Error kData "checklist.md5", "checklist.missing-file" for the first file that is not as its
+// checklist says; "checklist.absent" if there is no checklist; kSystem as VerifyChecklist.
+void RequireChecklist(const std::string& folder, Log& log, Progress* progress = nullptr);
+
 }  // namespace quern

@@ -20,6 +20,10 @@ class Faults {
   void Warn(const Error& error) {
     findings_.push_back(FindingFrom(error, Finding::Severity::kWarning));
   }
+  // A note is worth knowing and nothing is wrong.
+  void Note(const Error& error) {
+    findings_.push_back(FindingFrom(error, Finding::Severity::kNote));
+  }
   // Calls `step`; an Error that it throws is added. Returns true if it threw none.
   template <typename Step>
   bool Try(Step&& step) {

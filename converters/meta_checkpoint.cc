@@ -93,6 +93,7 @@ struct Parts {
   std::vector<std::shared_ptr<const RandomAccessBytes>> files;
   std::vector<TorchCheckpoint> shards;  // one per file if complete
   bool shards_complete = false;
+  size_t n_files = 0;  // shard files by their names, or 0 where the names have gaps
   std::optional<MetaParams> params;
   std::string tokenizer_file;
   std::optional<std::string> tokenizer_bytes;
@@ -150,17 +151,29 @@ bool MayBeTied(const MetaLayout& layout, const Parts& parts) {
   return true;
 }
 
+// Returns the layout of the shards, of whatever there is of them: to be used if there are no faults.
+MetaLayout PlanParts(const Parts& parts, const CheckpointOptions& options, Faults& faults) {
+  MetaLayout layout;
+  if (!parts.params || parts.shards.empty()) return layout;
+  faults.Try([&] {
+    if (parts.shards_complete) {
+      layout = PlanMetaLayout(*parts.params, parts.shards, options.ignore_unknown_tensors, faults);
+      CheckReplicatedTensors(layout, parts.shards, faults);
+    } else {
+      CheckSomeShards(*parts.params, parts.shards, parts.n_files, options.ignore_unknown_tensors,
+                      faults);
+    }
+  });
+  return layout;
+}
+
 std::unique_ptr<TensorStore> Assemble(Parts parts, const CheckpointOptions& options,
                                       Faults& faults) {
+  MetaLayout layout = PlanParts(parts, options, faults);
   std::optional<Tokenizer> tokenizer;
   if (parts.tokenizer_bytes) faults.Try([&] { tokenizer = ReadTokenizer(parts); });
-  if (!parts.params || !parts.shards_complete) return nullptr;
-  const bool sound_so_far = !faults.any();
-  MetaLayout layout =
-      PlanMetaLayout(*parts.params, parts.shards, options.ignore_unknown_tensors, faults);
-  if (!sound_so_far || faults.any()) return nullptr;
+  if (faults.any()) return nullptr;
   faults.Try([&] {
-    CheckReplicatedTensors(layout, parts.shards, faults);
     if (MayBeTied(layout, parts)) DropTiedOutput(layout, parts.shards);
   });
   auto store = std::make_unique<MetaCheckpoint>(std::move(parts.name), std::move(parts.files),
@@ -249,7 +262,8 @@ std::vector<std::string> InputFiles(const std::string& path) {
 std::unique_ptr<TensorStore> OpenMetaFiles(MetaFiles files, const CheckpointOptions& options) {
   if (files.shards.empty()) throw NoShards(files.name);
   Faults faults;
-  Parts parts{std::move(files.name), std::move(files.shards), {}, true, std::nullopt,
+  const size_t n_files = files.shards.size();
+  Parts parts{std::move(files.name), std::move(files.shards), {}, true, n_files, std::nullopt,
               std::move(files.tokenizer_file), std::move(files.tokenizer_bytes)};
   OpenShards(parts, options, faults);
   faults.Try([&] { parts.params = ReadParams(files.params_text, files.params_file); });
@@ -266,6 +280,7 @@ std::unique_ptr<TensorStore> TryOpenMetaPath(const std::string& path,
   Parts parts;
   parts.name = path;
   parts.shards_complete = folder.gapless;
+  parts.n_files = folder.gapless ? folder.shards.size() : 0;
   for (const std::string& shard : folder.shards) {
     parts.shards_complete &=
         faults.Try([&] { parts.files.push_back(std::make_shared<InputFile>(shard)); });

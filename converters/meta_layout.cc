@@ -38,7 +38,7 @@ class LayoutBuilder {
       : params_(params), shards_(shards), faults_(faults) {}
 
   void CheckNames(bool ignore_unknown_tensors);
-  bool CheckShardCount();
+  bool CheckShardCount(uint64_t n_found);
   void CollectTensors();
   void FillSpec();
   void CheckShapes();
@@ -97,7 +97,7 @@ void LayoutBuilder::CheckNames(bool ignore_unknown_tensors) {
 
 // Returns false where the shards cannot be the whole of a model as params.json describes it: then
 // every further shape would be wrong too.
-bool LayoutBuilder::CheckShardCount() {
+bool LayoutBuilder::CheckShardCount(uint64_t n_found) {
   const TorchTensor* wq = FirstShardMatrix("layers.0.attention.wq.weight");
   if (wq == nullptr) return true;  // reported as missing
   if (wq->cols() != params_.dim) {
@@ -109,7 +109,7 @@ bool LayoutBuilder::CheckShardCount() {
                     .Hint("take params.json from the same release as the weights"));
     return false;
   }
-  const uint64_t rows = wq->rows(), n_found = shards_.size();
+  const uint64_t rows = wq->rows();
   if (params_.dim % rows != 0 || params_.dim / rows == n_found) return true;
   const uint64_t n_expected = params_.dim / rows;
   std::vector<std::string> names;
@@ -357,7 +357,7 @@ MetaLayout PlanMetaLayout(const MetaParams& params, std::span<const TorchCheckpo
   QUERN_CHECK(!shards.empty());
   LayoutBuilder builder(params, shards, faults);
   builder.CheckNames(ignore_unknown_tensors);
-  if (!builder.CheckShardCount()) return builder.Take();
+  if (!builder.CheckShardCount(shards.size())) return builder.Take();
   builder.CollectTensors();
   if (faults.any()) return builder.Take();
   builder.FillSpec();
@@ -365,15 +365,29 @@ MetaLayout PlanMetaLayout(const MetaParams& params, std::span<const TorchCheckpo
   return builder.Take();
 }
 
+void CheckSomeShards(const MetaParams& params, std::span<const TorchCheckpoint> shards,
+                     size_t n_files, bool ignore_unknown_tensors, Faults& faults) {
+  QUERN_CHECK(!shards.empty());
+  LayoutBuilder builder(params, shards, faults);
+  builder.CheckNames(ignore_unknown_tensors);
+  if (n_files > 0 && !builder.CheckShardCount(n_files)) return;
+  builder.CollectTensors();
+  CheckReplicatedTensors(builder.Take(), shards, faults);
+}
+
 void CheckReplicatedTensors(const MetaLayout& layout, std::span<const TorchCheckpoint> shards,
                             Faults& faults) {
+  // No norm of a Llama is larger; the shape of such a tensor is among the faults.
+  constexpr uint64_t kMaxBytes = uint64_t{1} << 24;
   std::vector<uint8_t> first, other;
+  std::vector<bool> is_foreign(shards.size());
   for (const MergedTensor& merged : layout.merged) {
-    if (merged.split != ShardSplit::kReplicated) continue;
+    if (merged.split != ShardSplit::kReplicated || merged.row_bytes() > kMaxBytes) continue;
     first.resize(merged.row_bytes());
     other.resize(merged.row_bytes());
     shards[0].ReadRows(*merged.slices[0], 0, 1, first);
     for (size_t i = 1; i < shards.size(); ++i) {
+      if (is_foreign[i]) continue;
       shards[i].ReadRows(*merged.slices[i], 0, 1, other);
       const auto differs = std::mismatch(first.begin(), first.end(), other.begin());
       if (differs.first == first.end()) continue;
@@ -385,7 +399,7 @@ void CheckReplicatedTensors(const MetaLayout& layout, std::span<const TorchCheck
                             std::to_string(elem))
                      .Expected("the values of " + shards[0].name())
                      .Hint("the files are not of one checkpoint; compare them with checklist.chk"));
-      return;
+      is_foreign[i] = true;
     }
   }
 }

@@ -29,7 +29,15 @@ struct MetaLayout {
 MetaLayout PlanMetaLayout(const MetaParams& params, std::span<const TorchCheckpoint> shards,
                           bool ignore_unknown_tensors, Faults& faults);
 
-// Adds the replicated tensors whose copies differ between shards: then a shard is of another model.
+// Adds what is wrong among some of a model's shards, where others are missing or cannot be read:
+// shards of other models, and files that are too few or too many. `n_files` is the number of shard
+// files with those that cannot be read; 0: their names have gaps, so that it says nothing.
+// Requires: `shards` in rank order. Throws: as ReadRows.
+void CheckSomeShards(const MetaParams& params, std::span<const TorchCheckpoint> shards,
+                     size_t n_files, bool ignore_unknown_tensors, Faults& faults);
+
+// Adds each shard whose copy of a replicated tensor is another than the first shard's: it is of
+// another model. The layout may be one with faults.
 // Throws: as ReadRows.
 void CheckReplicatedTensors(const MetaLayout& layout, std::span<const TorchCheckpoint> shards,
                             Faults& faults);

@@ -1,6 +1,8 @@
 // quern convert: any checkpoint to GGUF, without quantizing.
 #include <CLI/CLI.hpp>
+#include <filesystem>
 
+#include "converters/checklist.h"
 #include "converters/converters.h"
 #include "quant/plan.h"
 #include "tools/command.h"
@@ -22,6 +24,7 @@ class ConvertCommand final : public Command {
                    "Context length to record (default: what the checkpoint says, else a rule)")
         ->type_name("N");
     app.add_option("--name", name_, "Model name to record (general.name)")->type_name("TEXT");
+    app.add_flag("--verify", verify_, "Compare the files with the folder's checklist.chk first");
   }
 
   int Run(Session& session) override {
@@ -37,14 +40,24 @@ class ConvertCommand final : public Command {
       options.context_length =
           static_cast<uint32_t>(ParseCount("--context", context_, 1, UINT32_MAX));
     }
-    OpenedSource source = OpenSource(ResolveInput(input_), options);
+    const std::string input = ResolveInput(input_);
+    if (verify_) Verify(input, session);
+    OpenedSource source = OpenSource(input, options);
     // A conversion may read a quantized GGUF: its blocks become floats, which loses nothing.
     const QuantPlan plan = MakePlan(source.manifest(), type_, {.requantize = true});
     return RunPass("convert", source, plan, writer_, session);
   }
 
  private:
+  static void Verify(const std::string& input, Session& session) {
+    if (!std::filesystem::is_directory(input)) {
+      throw UsageError("usage.verify", "--verify needs a checkpoint folder, not " + Quoted(input));
+    }
+    RequireChecklist(input, session.terminal, &session.terminal);
+  }
+
   std::string input_, context_, name_;
+  bool verify_ = false;
   std::string type_ = "source";
   WriterFlags writer_;
 };

@@ -70,6 +70,16 @@ TEST(VerifyChecklist, FindsEveryFault) {
 
   Write(parent / "tokenizer.model", "abcd");
   EXPECT_EQ(VerifyChecklist(folder).size(), 5u);
+
+  NullLog log;
+  testing::ExpectError(testing::Caught([&] { RequireChecklist(folder, log); }), ErrorCode::kData,
+                       "checklist.md5", {"/bad", md5});
+  Write(folder + "/checklist.chk", md5 + "  good\n" + md5 + "  params.json\n");
+  Write(parent / "tokenizer.model", "abc");
+  RequireChecklist(folder, log);
+  std::filesystem::remove(folder + "/good");
+  testing::ExpectError(testing::Caught([&] { RequireChecklist(folder, log); }), ErrorCode::kData,
+                       "checklist.missing-file", {"checklist.chk", "'good'"});
 }
 
 TEST(VerifyChecklist, SaysThatThereIsNone) {
@@ -78,6 +88,9 @@ TEST(VerifyChecklist, SaysThatThereIsNone) {
   ASSERT_EQ(findings.size(), 1u);
   EXPECT_EQ(findings[0].id, "checklist.absent");
   EXPECT_EQ(findings[0].severity, Finding::Severity::kNote);
+  NullLog log;
+  testing::ExpectError(testing::Caught([&] { RequireChecklist(folder.path(), log); }),
+                       ErrorCode::kData, "checklist.absent", {folder.path()});
 }
 
 }  // namespace

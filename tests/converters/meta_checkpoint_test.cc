@@ -79,6 +79,19 @@ CheckpointRecipe Recipe(Generation generation) {
   return recipe;
 }
 
+std::string_view NameOf(Generation generation) {
+  switch (generation) {
+    case Generation::kLlama1: return "Llama1";
+    case Generation::kLlama2: return "Llama2";
+    case Generation::kCodeLlama: return "CodeLlama";
+    case Generation::kLlama3: return "Llama3";
+    case Generation::kLlama31: return "Llama31";
+    case Generation::kLlama32Tied: return "Llama32Tied";
+  }
+  return "?";
+}
+void PrintTo(Generation generation, std::ostream* out) { *out << NameOf(generation); }
+
 class Generations : public ::testing::TestWithParam<Generation> {};
 
 TEST_P(Generations, GiveTheSameModelInAnyNumberOfShards) {
@@ -101,7 +114,8 @@ TEST_P(Generations, GiveTheSameModelInAnyNumberOfShards) {
 INSTANTIATE_TEST_SUITE_P(All, Generations,
                          ::testing::Values(Generation::kLlama1, Generation::kLlama2,
                                            Generation::kCodeLlama, Generation::kLlama3,
-                                           Generation::kLlama31, Generation::kLlama32Tied));
+                                           Generation::kLlama31, Generation::kLlama32Tied),
+                         [](const auto& row) { return std::string(NameOf(row.param)); });
 
 TEST(MetaCheckpoint, ReadsEveryStorageStyleAndType) {
   for (const StorageStyle storage : {StorageStyle::kOwn, StorageStyle::kShared,
@@ -499,6 +513,50 @@ TEST(MetaFolders, AreReadAndTheirFaultsFound) {
                                            "meta.params-missing", "meta.tokenizer-missing"}));
   EXPECT_NE(findings[1].line.find("consolidated.02.pth"), std::string::npos) << findings[1].line;
   EXPECT_NE(findings[2].line.find("consolidated.01.pth"), std::string::npos) << findings[2].line;
+}
+
+// What is wrong with some shards hides nothing that the others tell.
+TEST(MetaFolders, FaultsAreFoundBesideOthers) {
+  const TempFolder folder;
+  CheckpointRecipe recipe;
+  recipe.n_shards = 4;
+  auto files = MakeCheckpoint(recipe);
+  CheckpointRecipe other = recipe;
+  other.seed = 2;
+  files[4].bytes = ShardOf(other, 2);
+  files[5].bytes = ShardOf(other, 3);
+  files[3].bytes.resize(1000);
+  files[1].bytes.resize(10);
+  testing::WriteFiles(folder.path(), files);
+  const auto places = [&] {
+    std::vector<std::string> out;
+    for (const Finding& finding : CheckCheckpoint(folder.path())) {
+      const std::string& line = finding.line;
+      const size_t name = line.rfind('/', line.find(':')) + 1;
+      out.push_back(finding.id + " " + line.substr(name, line.find(':') - name));
+    }
+    return out;
+  };
+  const std::string foreign = "meta.shard-foreign consolidated.0";
+  auto found = places();
+  ASSERT_EQ(found.size(), 4u);
+  EXPECT_EQ(found[0], "zip.eocd consolidated.01.pth");
+  EXPECT_EQ(found[1], foreign + "2.pth");
+  EXPECT_EQ(found[2], foreign + "3.pth");
+  EXPECT_TRUE(found[3].ends_with(" tokenizer.model")) << found[3];
+
+  // A gap: the number of files says nothing, the files that are there still do.
+  std::filesystem::remove(folder / "consolidated.01.pth");
+  found = places();
+  ASSERT_EQ(found.size(), 4u);
+  EXPECT_TRUE(found[0].starts_with("meta.shard-missing ")) << found[0];
+  EXPECT_EQ(found[1], foreign + "2.pth");
+
+  // One too many, with another unreadable.
+  testing::WriteFiles(folder.path(), {{"consolidated.01.pth", {1}}, {"consolidated.04.pth", {1}}});
+  found = places();
+  ASSERT_EQ(found.size(), 4u);
+  EXPECT_EQ(found[2], "meta.shard-surplus consolidated.00.pth");
 }
 
 TEST(MetaFolders, AcceptOneFileWithItsNeighbours) {

@@ -16,6 +16,8 @@ struct Release {
   double norm_eps, rope_theta;
 };
 
+void PrintTo(const Release& release, std::ostream* out) { *out << release.file; }
+
 class RealParams : public ::testing::TestWithParam<Release> {};
 
 TEST_P(RealParams, HaveTheReleasesSizes) {
@@ -49,7 +51,15 @@ INSTANTIATE_TEST_SUITE_P(
         Release{"llama-3/8B.params.json", 4096, 32, 32, 8, 14336, 8192, 1e-5, 5e5},
         Release{"llama-3/70B.params.json", 8192, 80, 64, 8, 28672, 8192, 1e-5, 5e5},
         Release{"llama-3/70B-Instruct.params.json", 8192, 80, 64, 8, 28672, 8192, 1e-5, 5e5},
-        Release{"llama-3.1/8B.params.json", 4096, 32, 32, 8, 14336, 131072, 1e-5, 5e5}));
+        Release{"llama-3.1/8B.params.json", 4096, 32, 32, 8, 14336, 131072, 1e-5, 5e5}),
+    [](const auto& row) {
+      const std::string name = row.param.file;
+      std::string out;
+      for (const char c : name.substr(0, name.find(".params"))) {
+        out += std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+      }
+      return out;
+    });
 
 // The releases whose params.json is not among the assets, from Meta's list of models.
 TEST(FeedForwardRows, OfTheOtherReleases) {
