@@ -12,6 +12,23 @@
 #include "tests/converters/test_support.h"
 
 namespace quern {
+namespace testing {
+
+std::string_view NameOf(Generation generation) {
+  switch (generation) {
+    case Generation::kLlama1: return "Llama1";
+    case Generation::kLlama2: return "Llama2";
+    case Generation::kCodeLlama: return "CodeLlama";
+    case Generation::kLlama3: return "Llama3";
+    case Generation::kLlama31: return "Llama31";
+    case Generation::kLlama32Tied: return "Llama32Tied";
+  }
+  return "?";
+}
+void PrintTo(Generation generation, std::ostream* out) { *out << NameOf(generation); }
+
+}  // namespace testing
+
 namespace {
 
 using testing::Caught;
@@ -79,19 +96,6 @@ CheckpointRecipe Recipe(Generation generation) {
   return recipe;
 }
 
-std::string_view NameOf(Generation generation) {
-  switch (generation) {
-    case Generation::kLlama1: return "Llama1";
-    case Generation::kLlama2: return "Llama2";
-    case Generation::kCodeLlama: return "CodeLlama";
-    case Generation::kLlama3: return "Llama3";
-    case Generation::kLlama31: return "Llama31";
-    case Generation::kLlama32Tied: return "Llama32Tied";
-  }
-  return "?";
-}
-void PrintTo(Generation generation, std::ostream* out) { *out << NameOf(generation); }
-
 class Generations : public ::testing::TestWithParam<Generation> {};
 
 TEST_P(Generations, GiveTheSameModelInAnyNumberOfShards) {
@@ -115,7 +119,7 @@ INSTANTIATE_TEST_SUITE_P(All, Generations,
                          ::testing::Values(Generation::kLlama1, Generation::kLlama2,
                                            Generation::kCodeLlama, Generation::kLlama3,
                                            Generation::kLlama31, Generation::kLlama32Tied),
-                         [](const auto& row) { return std::string(NameOf(row.param)); });
+                         [](const auto& row) { return std::string(testing::NameOf(row.param)); });
 
 TEST(MetaCheckpoint, ReadsEveryStorageStyleAndType) {
   for (const StorageStyle storage : {StorageStyle::kOwn, StorageStyle::kShared,
