@@ -1,58 +1,20 @@
 #include "verify/integrity.h"
 
 #include <fmt/format.h>
-#include <oneapi/tbb/parallel_pipeline.h>
-#include <oneapi/tbb/task_arena.h>
 
-#include <algorithm>
 #include <optional>
-#include <thread>
 
 #include "quant/codec.h"
 
 namespace quern {
 namespace {
 
-constexpr uint64_t kBandBytes = uint64_t{2} << 20;
-
 // Rows of one tensor to look at, and what was found there.
-struct Band {
-  size_t tensor = 0;
-  uint64_t row_begin = 0;
-  uint64_t row_count = 0;
+struct Band : RowBand {
   uint64_t n_bad = 0;
   uint64_t bad_row = 0, bad_col = 0;  // the first
   float bad_value = 0;
   std::optional<Finding> read_fault;
-};
-
-// Cuts the tensors that can be decoded into bands.
-class Cutter {
- public:
-  explicit Cutter(const TensorStore& store) : tensors_(store.manifest().tensors) {}
-
-  std::optional<Band> Next() {
-    while (tensor_ < tensors_.size() &&
-           (row_ == tensors_[tensor_].rows() || tensors_[tensor_].cols() == 0 ||
-            FindCodec(tensors_[tensor_].dtype) == nullptr)) {
-      ++tensor_;
-      row_ = 0;
-    }
-    if (tensor_ == tensors_.size()) return std::nullopt;
-    const TensorInfo& tensor = tensors_[tensor_];
-    Band band;
-    band.tensor = tensor_;
-    band.row_begin = row_;
-    band.row_count =
-        std::min(tensor.rows() - row_, std::max<uint64_t>(kBandBytes / tensor.row_bytes(), 1));
-    row_ += band.row_count;
-    return band;
-  }
-
- private:
-  const std::vector<TensorInfo>& tensors_;
-  size_t tensor_ = 0;
-  uint64_t row_ = 0;
 };
 
 void Inspect(const TensorStore& store, Band& band) {
@@ -127,58 +89,25 @@ class Collector {
   uint64_t n_bad_ = 0;
 };
 
-// Throws: Error kMemory if the widest row does not fit; returns how many bands may be alive.
-size_t BandsInBudget(const TensorStore& store, uint64_t memory_bytes, unsigned threads) {
-  uint64_t largest = 1;
-  for (const TensorInfo& tensor : store.manifest().tensors) {
-    largest = std::max(largest, std::max(kBandBytes, tensor.row_bytes()) + 4 * tensor.cols());
-  }
-  if (largest > memory_bytes) {
-    throw Error(ErrorCode::kMemory, "memory.budget", "a row of a tensor does not fit")
-        .File(Escaped(store.name(), 4096))
-        .Found(fmt::format("a budget of {} bytes", memory_bytes))
-        .Expected(fmt::format("at least {} bytes", largest))
-        .Hint("give a larger --memory");
-  }
-  return static_cast<size_t>(std::min<uint64_t>(memory_bytes / largest, uint64_t{2} * threads));
-}
-
 }  // namespace
 
 std::vector<Finding> CheckWeights(const TensorStore& store, const IntegrityOptions& options) {
-  const unsigned threads =
-      options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
-  const size_t n_bands = BandsInBudget(store, options.memory_bytes, threads);
-  Cutter cutter(store);
-  Collector collector(store);
-  if (options.progress != nullptr) {
-    options.progress->Begin("checking", store.manifest().tensor_bytes(), "bytes");
+  const std::vector<TensorInfo>& tensors = store.manifest().tensors;
+  std::vector<BandedTensor> banded;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (FindCodec(tensors[i].dtype) == nullptr || tensors[i].cols() == 0) continue;
+    banded.push_back(
+        {i, tensors[i].rows(), tensors[i].row_bytes(), sizeof(float) * tensors[i].cols()});
   }
-  tbb::task_arena arena(static_cast<int>(threads));
-  arena.execute([&] {
-    tbb::parallel_pipeline(
-        n_bands,
-        tbb::make_filter<void, Band>(tbb::filter_mode::serial_in_order,
-                                     [&](tbb::flow_control& control) {
-                                       std::optional<Band> band = cutter.Next();
-                                       if (!band) control.stop();
-                                       return band.value_or(Band{});
-                                     }) &
-            tbb::make_filter<Band, Band>(tbb::filter_mode::parallel,
-                                         [&](Band band) {
-                                           Inspect(store, band);
-                                           return band;
-                                         }) &
-            tbb::make_filter<Band, void>(tbb::filter_mode::serial_in_order, [&](const Band& band) {
-              collector.Add(band);
-              if (options.progress != nullptr) {
-                options.progress->Advance(band.row_count *
-                                          store.manifest().tensors[band.tensor].row_bytes());
-              }
-            }));
+  Collector collector(store);
+  ForEachBand("checking", store.name(), banded, options, [&](const RowBand& rows) {
+    Band band;
+    static_cast<RowBand&>(band) = rows;
+    Inspect(store, band);
+    return [&collector, band] { collector.Add(band); };
   });
   std::vector<Finding> findings = collector.Take();
-  for (const TensorInfo& tensor : store.manifest().tensors) {
+  for (const TensorInfo& tensor : tensors) {
     if (FindCodec(tensor.dtype) != nullptr) continue;
     findings.push_back(
         {Finding::Severity::kNote, "check.not-decoded",
@@ -186,7 +115,6 @@ std::vector<Finding> CheckWeights(const TensorStore& store, const IntegrityOptio
                      Escaped(store.name(), 4096), Quoted(tensor.name), NameOf(tensor.dtype)),
          ""});
   }
-  if (options.progress != nullptr) options.progress->End();
   return findings;
 }
 

@@ -1,20 +1,15 @@
 // Are the weights of a model sound? Reads every one of them.
 #pragma once
 
-#include <cstdint>
 #include <vector>
 
 #include "formats/core/finding.h"
-#include "formats/core/log.h"
 #include "formats/core/stream.h"
+#include "verify/row_bands.h"
 
 namespace quern {
 
-struct IntegrityOptions {
-  unsigned threads = 0;  // 0: as many as the machine has
-  uint64_t memory_bytes = uint64_t{512} << 20;
-  Progress* progress = nullptr;  // advanced by bytes; may be null
-};
+using IntegrityOptions = BandOptions;
 
 // Reads all tensors of `store` and returns a finding for each that holds NaN or infinite values
 // (how many, and the first: file, row, column, byte offset), cannot be read, or is of a type that
