@@ -3,11 +3,14 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "converters/converters.h"
 #include "converters/tokenizer_import.h"
 #include "formats/formats.h"
+#include "formats/imatrix_file.h"
 #include "formats/json_limits.h"
 #include "formats/sentencepiece_model.h"
 #include "formats/torch_checkpoint.h"
@@ -127,6 +130,52 @@ std::string ShowJson(const std::string& path, bool as_json) {
   return fmt::format("JSON: an object of {} members\n\n{}", root.size(), table.ToString());
 }
 
+double MeanOf(const std::vector<float>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+std::string ShowImatrix(const std::string& path, bool as_json) {
+  const Imatrix imatrix = ReadImatrix(path);
+  if (as_json) {
+    Json json = {{"schema", "quern.imatrix/1"},
+                 {"layout", imatrix.is_gguf ? "gguf" : "legacy"},
+                 {"datasets", Json::array()}};
+    for (size_t i = 0; i < imatrix.datasets.size(); ++i)
+      json["datasets"].push_back(Escaped(imatrix.datasets[i], 4096));
+    if (imatrix.n_chunks) json["n_chunks"] = *imatrix.n_chunks;
+    if (imatrix.chunk_size) json["chunk_size_tokens"] = *imatrix.chunk_size;
+    json["entries"] = Json::array();
+    for (const ImatrixEntry& entry : imatrix.entries) {
+      json["entries"].push_back({{"name", Escaped(entry.name, kImatrixMaxNameBytes)},
+                                 {"n_values", entry.values.size()},
+                                 {"count", entry.count},
+                                 {"mean", MeanOf(entry.values)},
+                                 {"max", *std::ranges::max_element(entry.values)},
+                                 {"all_zero", entry.all_zero}});
+    }
+    return json.dump(2);
+  }
+  Table table({{"weight"},
+               {"columns", Align::kRight},
+               {imatrix.is_gguf ? "rows seen" : "calls", Align::kRight},
+               {"mean", Align::kRight},
+               {"max", Align::kRight},
+               {""}});
+  for (const ImatrixEntry& entry : imatrix.entries) {
+    table.AddRow({Escaped(entry.name), fmt::format("{}", entry.values.size()),
+                  fmt::format("{}", entry.count), fmt::format("{:.6g}", MeanOf(entry.values)),
+                  fmt::format("{:.6g}", *std::ranges::max_element(entry.values)),
+                  entry.all_zero ? "all zero" : ""});
+  }
+  std::string head = fmt::format("importance matrix ({}): {} entries",
+                                 imatrix.is_gguf ? "GGUF" : "legacy", imatrix.entries.size());
+  if (imatrix.n_chunks) head += fmt::format(", {} chunks", *imatrix.n_chunks);
+  if (imatrix.chunk_size) head += fmt::format(" of {} tokens", *imatrix.chunk_size);
+  for (size_t i = 0; i < imatrix.datasets.size(); ++i)
+    head += (i == 0 ? ", from " : ", ") + Escaped(imatrix.datasets[i]);
+  return head + "\n\n" + table.ToString();
+}
+
 class InspectCommand final : public Command {
  public:
   void AddOptions(CLI::App& app) override { app.add_option("path", path_); }
@@ -144,6 +193,7 @@ class InspectCommand final : public Command {
   static std::string Show(const std::string& path, Session& session) {
     const bool as_json = session.wants_json();
     if (path == "-") return ShowModel(OpenSource(path, {}).manifest(), as_json);
+    if (IsImatrix(path)) return ShowImatrix(path, as_json);
     switch (DetectKind(path)) {
       case FileKind::kTorchZip:
       case FileKind::kTorchLegacy:
@@ -178,7 +228,8 @@ const CommandInfo kInspectCommand = {
         "  quern inspect Llama-2-7b/                   a checkpoint folder, as it would be "
         "converted\n"
         "  quern inspect consolidated.00.pth           one shard\n"
-        "  quern inspect tokenizer.model\n",
+        "  quern inspect tokenizer.model\n"
+        "  quern inspect imatrix.gguf                  importance of columns, either layout\n",
     .notes =
         "Everything but the tensors' bytes is validated; without PATH, a GGUF stream from standard "
         "input.\n",

@@ -5,8 +5,8 @@ namespace quern {
 
 std::span<const CommandInfo* const> AllCommands() {
   static constexpr const CommandInfo* kCommands[] = {
-      &kConvertCommand, &kQuantizeCommand,   &kInspectCommand,
-      &kCheckCommand,   &kPerplexityCommand, &kTypesCommand,
+      &kConvertCommand, &kQuantizeCommand,   &kInspectCommand, &kCheckCommand,
+      &kDiffCommand,    &kPerplexityCommand, &kTypesCommand,
   };
   return kCommands;
 }

@@ -62,7 +62,7 @@ fs::path GeneratorPath() {
 }
 
 // Kinds of files this version reads, by the first letter of their cases' ids.
-constexpr std::string_view kKindsRead = "gpkmj";
+constexpr std::string_view kKindsRead = "gpkmji";
 
 class BadInputs : public testing::Test {
  protected:
@@ -93,6 +93,8 @@ TEST_F(BadInputs, EachGetsItsClassIdAndWordsInBoundedMemory) {
     SCOPED_TRACE(id + ": " + entry["why"].get<std::string>());
     const fs::path input = folder_ / "in" / entry["file"].get<std::string>();
     const std::string code = entry["code"];
+    // A width is right or wrong for a model only (tests/quant/plan_test.cc).
+    if (code == "imatrix.width") continue;
     const bool through_quantize = code.starts_with("quant.");
     const RunResult result =
         through_quantize

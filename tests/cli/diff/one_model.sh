@@ -1,0 +1,1 @@
+quern diff data/fixture/meta-2
