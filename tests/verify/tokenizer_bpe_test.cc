@@ -157,6 +157,28 @@ TEST(BpeTokenizer, EveryByteSurvives) {
   EXPECT_EQ(Tokenize(t, text, false), expected);
 }
 
+TEST(BpeTokenizer, AnyBytesTokenize) {
+  const Tokenizer t = SmallVocabulary({{"a", "b"}});
+  const TextTokenizer text_tokenizer(t);
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    const std::string text = RandomBytes(seed * 7, seed);
+    std::string again;
+    for (const int32_t id : text_tokenizer.Encode(text, false)) {
+      if (id == 256) {
+        again += "ab";
+      } else {
+        again.push_back(static_cast<char>(id));
+      }
+    }
+    ASSERT_EQ(again, text) << seed;
+  }
+}
+
+TEST(BpeTokenizer, TwentyMillionSpacesTokenize) {
+  const Tokenizer t = SmallVocabulary({{"Ġ", "Ġ"}, {"ĠĠ", "ĠĠ"}});
+  EXPECT_EQ(Tokenize(t, std::string(kLongRun, ' '), false), Ids(kLongRun / 4, 257));
+}
+
 TEST(BpeTokenizer, UserDefinedTokensAndSpecialOnes) {
   Tokenizer t = SmallVocabulary({{"a", "b"}});
   t.tokens.push_back("<| |>");

@@ -103,6 +103,29 @@ TEST(SpmTokenizer, HostileBytesFallBackOneByOne) {
   }
 }
 
+TEST(SpmTokenizer, AnyBytesTokenize) {
+  const Tokenizer t = ByteVocabulary();
+  const TextTokenizer text_tokenizer(t);
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    const std::string text = RandomBytes(seed * 7, seed);
+    Ids expected;
+    const auto add = [&](std::string_view bytes) {
+      for (const char c : bytes) expected.push_back(3 + static_cast<uint8_t>(c));
+    };
+    if (!text.empty()) add("\u2581");
+    for (const char c : text) add(c == ' ' ? "\u2581" : std::string_view(&c, 1));
+    ASSERT_EQ(text_tokenizer.Encode(text, false), expected) << seed;
+  }
+}
+
+TEST(SpmTokenizer, TwentyMillionSpacesTokenize) {
+  // The prefix and the run: one mark more than spaces, in pairs from the left and pairs of pairs.
+  const Tokenizer t = SmallVocabulary(
+      {{"\u2581", -3}, {"\u2581\u2581", -2}, {"\u2581\u2581\u2581\u2581", -1}});
+  const Ids ids = Tokenize(t, std::string(kLongRun - 1, ' '), false);
+  EXPECT_EQ(ids, Ids(kLongRun / 4, 261));
+}
+
 TEST(SpmTokenizer, WithoutByteTokensTheUnknownTokenStandsForACharacter) {
   Tokenizer t;
   t.kind = Tokenizer::Kind::kSentencePiece;

@@ -34,6 +34,16 @@ Tokenizer ByteVocabulary() {
   return tokenizer;
 }
 
+std::string RandomBytes(size_t n, uint64_t seed) {
+  std::string bytes(n, '\0');
+  uint64_t state = seed;
+  for (char& byte : bytes) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    byte = static_cast<char>(state >> 56);
+  }
+  return bytes;
+}
+
 std::string AssetPath(const std::string& name) {
   const char* root = std::getenv("QUERN_ASSETS");
   return (root != nullptr ? std::string(root) : QUERN_SOURCE_DIR "/../shared/assets") + "/" + name;

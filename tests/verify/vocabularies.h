@@ -21,6 +21,16 @@ std::optional<std::string> ReadAsset(const std::string& name);
 // Returns the vocabulary of Llama 2, or nothing where its file is not there.
 std::optional<Tokenizer> Llama2Vocabulary();
 
+// A run that a hostile text may have. Sanitizers take ten times as long, so there it is shorter.
+#ifdef NDEBUG
+inline constexpr size_t kLongRun = 20'000'000;
+#else
+inline constexpr size_t kLongRun = 2'000'000;
+#endif
+
+// Returns `n` bytes, each as likely as any other; the same for the same `seed`.
+std::string RandomBytes(size_t n, uint64_t seed);
+
 struct TextAndIds {
   std::string text;
   std::vector<int32_t> ids;
