@@ -44,6 +44,9 @@ struct JsonTape {
 
 namespace {
 
+// What to do about a text that is no JSON, or none that two readers would read alike.
+constexpr std::string_view kHint = "fetch the file again, or mend it at this place";
+
 // nlohmann keeps all text since the last string or number began; none has as much between them.
 constexpr size_t kMaxGapBytes = size_t{2} << 20;
 
@@ -56,7 +59,10 @@ class TextScan {
   void Run() {
     size_t bad_offset = 0;
     if (!IsUtf8(text_, &bad_offset)) {
-      throw DataError("text.utf8", "text is no valid UTF-8").File(file_).Offset(bad_offset);
+      throw DataError("text.utf8", "text is no valid UTF-8")
+          .File(file_)
+          .Offset(bad_offset)
+          .Hint(kHint);
     }
     unsigned depth = 0;
     size_t gap_begin = 0;
@@ -73,7 +79,8 @@ class TextScan {
           throw DataError("json.depth", "nesting depth of arrays and objects is too large")
               .File(file_)
               .Offset(i)
-              .Expected(fmt::format("a depth of at most {}", kJsonMaxDepth));
+              .Expected(fmt::format("a depth of at most {}", kJsonMaxDepth))
+              .Hint(kHint);
         }
       } else if ((c == ']' || c == '}') && depth > 0) {
         --depth;
@@ -119,13 +126,14 @@ class TextScan {
   }
 
   [[noreturn]] void ThrowLimit(std::string_view what, size_t offset) const {
-    throw UnsupportedError("json.limit", what).File(file_).Offset(offset);
+    throw UnsupportedError("json.limit", what).File(file_).Offset(offset).Hint(kHint);
   }
   [[noreturn]] void ThrowLoneSurrogate(size_t offset) const {
     throw DataError("text.utf8", "escape of one half of a surrogate pair")
         .File(file_)
         .Offset(offset)
-        .Expected("two halves, or a code point outside U+D800 to U+DFFF");
+        .Expected("two halves, or a code point outside U+D800 to U+DFFF")
+        .Hint(kHint);
   }
 
   std::string_view text_, file_;
@@ -169,7 +177,7 @@ class TapeWriter {
     // 406 is the id of a number beyond the range of double.
     const bool is_range = error.id == 406;
     Error thrown = DataError("json.syntax", is_range ? "number out of range" : "syntax error");
-    thrown.File(file_).Offset(position == 0 ? 0 : position - 1);
+    thrown.File(file_).Offset(position == 0 ? 0 : position - 1).Hint(kHint);
     thrown.Found(last_token.empty() ? "the end" : Quoted(last_token, 40));
     throw thrown;
   }
@@ -179,7 +187,8 @@ class TapeWriter {
     if (tape_.nodes.size() >= max_values_) {
       throw UnsupportedError("json.limit", "document has too many values")
           .File(file_)
-          .Expected(fmt::format("at most {}", max_values_));
+          .Expected(fmt::format("at most {}", max_values_))
+          .Hint(kHint);
     }
     tape_.nodes.push_back(node);
   }
@@ -229,7 +238,8 @@ class TapeWriter {
     if (twice == keys.end()) return;
     throw DataError("json.duplicate-key", "object has the same key twice")
         .File(file_)
-        .Where("key " + Quoted(text_of(*twice)));
+        .Where("key " + Quoted(text_of(*twice)))
+        .Hint(kHint);
   }
 
   JsonTape& tape_;
@@ -337,7 +347,8 @@ void ThrowConfigValue(std::string_view file, std::string_view key, std::string_v
       .File(Escaped(file, 4096))
       .Where("key " + Quoted(key))
       .Found(found)
-      .Expected(expected);
+      .Expected(expected)
+      .Hint("fetch the file again, or set the value that the model was trained with");
 }
 
 std::optional<uint64_t> OptionalUint(const JsonValue& object, std::string_view key, uint64_t max,
@@ -396,7 +407,8 @@ void CheckShardName(std::string_view shard, std::string_view index_file) {
   throw DataError("index.path", "index names a file that is not in its own folder")
       .File(Escaped(index_file, 4096))
       .Found(Quoted(shard))
-      .Expected("a plain file name");
+      .Expected("a plain file name")
+      .Hint("put all files of the model into one folder and name them plainly in the index");
 }
 
 }  // namespace quern

@@ -23,6 +23,7 @@ void Pickle::CheckGraph(std::string_view file, std::string_view entry) const {
   const auto fail = [&](std::string_view id, std::string_view what, const std::vector<Step>& path) {
     const PickleValue key = path.back().before;
     Error error = DataError(id, what);
+    error.Hint("the file is damaged or made to mislead: fetch it again from its publisher");
     error.File(file).Where("entry " + Quoted(entry) +
                            (key.kind() == Kind::kText ? ", key " + Quoted(Text(key)) : ""));
     return error;

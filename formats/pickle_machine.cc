@@ -45,7 +45,8 @@ class PickleMachine {
     return DataError(id, what)
         .File(file_)
         .Where(fmt::format("entry {}{}{}", Quoted(entry_), name.empty() ? "" : ", opcode ", name))
-        .Offset(op_offset_);
+        .Offset(op_offset_)
+        .Hint("the file is damaged or made to mislead: fetch it again from its publisher");
   }
 
   // --- the stream -------------------------------------------------------------------------------

@@ -60,14 +60,16 @@ std::string_view FindPrefix(const ZipArchive& archive) {
       throw DataError("torch.ambiguous", "archive has two pickles")
           .File(file)
           .Where("entry " + Quoted(entry.name))
-          .Found("entry " + Quoted(found->name) + " too");
+          .Found("entry " + Quoted(found->name) + " too")
+          .Hint("the file was packed by hand or made to mislead: fetch it again");
     }
     found = &entry;
   }
   if (found == nullptr) {
     throw DataError("torch.no-data-pkl", "zip archive is no PyTorch checkpoint")
         .File(file)
-        .Expected("an entry NAME/data.pkl");
+        .Expected("an entry NAME/data.pkl")
+        .Hint("an archive of several files must be unpacked first");
   }
   const std::string_view prefix = found->name.substr(0, found->name.size() - kPickleName.size());
   // PyTorch takes the first entry's folder: another one first is another checkpoint to it.
@@ -76,7 +78,8 @@ std::string_view FindPrefix(const ZipArchive& archive) {
     throw DataError("torch.ambiguous", "archive has two top folders")
         .File(file)
         .Where("entry " + Quoted(first))
-        .Expected("a name that begins with " + Quoted(prefix));
+        .Expected("a name that begins with " + Quoted(prefix))
+        .Hint("the file was packed by hand or made to mislead: fetch it again");
   }
   return prefix;
 }
@@ -117,7 +120,8 @@ void CheckVersion(const ZipArchive& archive, std::string_view prefix, bool verif
       .File(Escaped(archive.bytes().name(), 4096))
       .Where("entry " + Quoted(entry->name))
       .Found(Quoted(text))
-      .Expected(fmt::format("1 to {}", kNewest));
+      .Expected(fmt::format("1 to {}", kNewest))
+      .Hint("save it again with a PyTorch of today, or look for a newer quern");
 }
 
 Pickle ReadPickle(const ZipArchive& archive, std::string_view prefix, bool verify_crc) {
@@ -127,7 +131,8 @@ Pickle ReadPickle(const ZipArchive& archive, std::string_view prefix, bool verif
         .File(Escaped(archive.bytes().name(), 4096))
         .Where("entry " + Quoted(entry.name))
         .Found(fmt::format("{} bytes", entry.size_bytes))
-        .Expected(fmt::format("at most {} bytes", kPickleMaxBytes));
+        .Expected(fmt::format("at most {} bytes", kPickleMaxBytes))
+        .Hint("save the weights alone: torch.save(model.state_dict(), FILE)");
   }
   return Pickle::Parse(archive.Read(entry, verify_crc), AllowedTorchGlobals(),
                        archive.bytes().name(), entry.name);
@@ -179,7 +184,8 @@ TorchCheckpoint TorchCheckpoint::Open(const RandomAccessBytes& bytes,
   if (twice != by_name.end()) {
     throw DataError("torch.duplicate-tensor", "two tensors have the same name")
         .File(Escaped(bytes.name(), 4096))
-        .Where("tensor " + Quoted(tensors[*twice].name));
+        .Where("tensor " + Quoted(tensors[*twice].name))
+        .Hint("names are compared without what training wrappers put into them");
   }
   checkpoint.verified_ = std::make_unique<std::atomic<bool>[]>(checkpoint.storages_.size());
   return checkpoint;

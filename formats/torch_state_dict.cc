@@ -58,7 +58,8 @@ class StateDictReader {
     if (!dict) {
       throw DataError("torch.no-tensors", "checkpoint holds no tensors")
           .File(file_)
-          .Expected("a dict of tensors, at the top or below 'model' or 'state_dict'");
+          .Expected("a dict of tensors, at the top or below 'model' or 'state_dict'")
+          .Hint("save the weights alone: torch.save(model.state_dict(), FILE)");
     }
     for (const auto& [name, value] : NamedTensors(*dict)) AddTensor(name, value);
     CheckTotals();
@@ -94,7 +95,8 @@ class StateDictReader {
       if (slot) {
         throw DataError("torch.ambiguous", "dict has the same key twice")
             .File(file_)
-            .Where("key " + Quoted(*wrapper));
+            .Where("key " + Quoted(*wrapper))
+            .Hint("save the weights alone: torch.save(model.state_dict(), FILE)");
       }
       slot = value;
     }
@@ -147,7 +149,10 @@ class StateDictReader {
   // --- one tensor -------------------------------------------------------------------------------
 
   Error Fail(std::string_view id, std::string_view what) const {
-    return DataError(id, what).File(file_).Where("tensor " + Quoted(name_));
+    return DataError(id, what)
+        .File(file_)
+        .Where("tensor " + Quoted(name_))
+        .Hint("the file is damaged or not by PyTorch: fetch it again, or save it with torch.save");
   }
 
   // The call that makes the array, without what PyTorch wraps around it.

@@ -35,7 +35,9 @@ struct LocalPlace {
 };
 
 Error ZipError(std::string_view id, std::string_view what, const RandomAccessBytes& bytes) {
-  return DataError(id, what).File(Escaped(bytes.name(), 4096));
+  return DataError(id, what)
+      .File(Escaped(bytes.name(), 4096))
+      .Hint("the file is damaged or made to mislead: fetch it again from its publisher");
 }
 
 Error EntryError(std::string_view id, std::string_view what, const RandomAccessBytes& bytes,

@@ -21,7 +21,9 @@ constexpr uint64_t kMaxCommentBytes = 0xFFFF;
 constexpr uint32_t kIn64 = 0xFFFFFFFF;
 
 Error ZipError(std::string_view id, std::string_view what, const RandomAccessBytes& bytes) {
-  return DataError(id, what).File(Escaped(bytes.name(), 4096));
+  return DataError(id, what)
+      .File(Escaped(bytes.name(), 4096))
+      .Hint("the file is damaged or made to mislead: fetch it again from its publisher");
 }
 
 // Returns the place of the end record, which must end where the file ends.

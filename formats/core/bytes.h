@@ -66,7 +66,8 @@ class ByteReader {
           .File(file_)
           .Offset(offset())
           .Found(std::to_string(remaining()) + " bytes")
-          .Expected(std::to_string(n) + " bytes");
+          .Expected(std::to_string(n) + " bytes")
+          .Hint("the file is damaged or cut off: fetch it again from its publisher");
     }
     const ByteView taken = bytes_.subspan(position_, n);
     position_ += n;

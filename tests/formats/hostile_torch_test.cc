@@ -281,6 +281,7 @@ std::string Outcome(const std::string& file) {
     EXPECT_TRUE(error.code() == ErrorCode::kData || error.code() == ErrorCode::kUnsupported)
         << error.what();
     EXPECT_TRUE(error.has_file()) << error.what();
+    EXPECT_FALSE(error.hint().empty()) << error.what();
     return "error " + error.id();
   }
 }
