@@ -1,8 +1,6 @@
 // quern convert: any checkpoint to GGUF, without quantizing.
 #include <CLI/CLI.hpp>
-#include <filesystem>
 
-#include "converters/checklist.h"
 #include "converters/converters.h"
 #include "quant/plan.h"
 #include "tools/command.h"
@@ -41,7 +39,7 @@ class ConvertCommand final : public Command {
           static_cast<uint32_t>(ParseCount("--context", context_, 1, UINT32_MAX));
     }
     const std::string input = ResolveInput(input_);
-    if (verify_) Verify(input, session);
+    if (verify_) VerifyInput(input, session);
     OpenedSource source = OpenSource(input, options);
     // A conversion may read a quantized GGUF: its blocks become floats, which loses nothing.
     const QuantPlan plan = MakePlan(source.manifest(), type_, {.requantize = true});
@@ -49,13 +47,6 @@ class ConvertCommand final : public Command {
   }
 
  private:
-  static void Verify(const std::string& input, Session& session) {
-    if (!std::filesystem::is_directory(input)) {
-      throw UsageError("usage.verify", "--verify needs a checkpoint folder, not " + Quoted(input));
-    }
-    RequireChecklist(input, session.terminal, &session.terminal);
-  }
-
   std::string input_, context_, name_;
   bool verify_ = false;
   std::string type_ = "source";

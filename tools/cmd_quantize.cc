@@ -35,6 +35,7 @@ class QuantizeCommand final : public Command {
                    "Context length to record (default: what the checkpoint says, else a rule)")
         ->type_name("N");
     app.add_option("--name", name_, "Model name to record (general.name)")->type_name("TEXT");
+    app.add_flag("--verify", verify_, "Compare the files with the folder's checklist.chk first");
   }
 
   int Run(Session& session) override {
@@ -49,7 +50,9 @@ class QuantizeCommand final : public Command {
       options.context_length =
           static_cast<uint32_t>(ParseCount("--context", context_, 1, UINT32_MAX));
     }
-    OpenedSource source = OpenSource(ResolveInput(input_), options);
+    const std::string input = ResolveInput(input_);
+    if (verify_) VerifyInput(input, session);
+    OpenedSource source = OpenSource(input, options);
     const QuantPlan plan = MakePlan(source.manifest(), type_, MakePlanOptions());
     return RunPass("quantize", source, plan, writer_, session);
   }
@@ -112,7 +115,7 @@ class QuantizeCommand final : public Command {
 
   std::string input_, type_, context_, name_, effort_ = "normal";
   std::vector<std::string> roles_, patterns_;
-  bool requantize_ = false, pure_ = false, keep_output_ = false;
+  bool requantize_ = false, pure_ = false, keep_output_ = false, verify_ = false;
   WriterFlags writer_;
 };
 

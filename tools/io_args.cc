@@ -3,6 +3,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <filesystem>
+
+#include "converters/checklist.h"
 #include "converters/converters.h"
 #include "formats/model_file.h"
 #include "tools/terminal.h"
@@ -49,6 +52,13 @@ OpenedSource OpenSource(const std::string& path, const CheckpointOptions& option
   opened.source = opened.store->Walk();
   opened.input_files = InputFilesOf(path);
   return opened;
+}
+
+void VerifyInput(const std::string& path, Session& session) {
+  if (!std::filesystem::is_directory(path)) {
+    throw UsageError("usage.verify", "--verify needs a checkpoint folder, not " + Quoted(path));
+  }
+  RequireChecklist(path, session.terminal, &session.terminal);
 }
 
 void WriteJson(const Session& session, const std::string& json) {

@@ -37,6 +37,10 @@ struct CheckpointOptions;
 // Opens a checkpoint folder, a .pth, a GGUF file, or "-" for a GGUF stream.
 OpenedSource OpenSource(const std::string& path, const CheckpointOptions& options);
 
+// Compares the files of the checkpoint folder `path` with its checklist.chk (--verify); warnings are
+// shown. Throws: Error kUsage "usage.verify" if `path` is no folder; as RequireChecklist.
+void VerifyInput(const std::string& path, Session& session);
+
 // Writes `json` (pretty-printed text) to where --json asks for it.
 void WriteJson(const Session& session, const std::string& json);
 
