@@ -44,7 +44,7 @@ struct AffineSuper {
 // Chooses the integers for given d and dmin, and keeps the whole in `best` where its error is less.
 // The minimum's integer is chosen given the scale as it will be stored.
 template <size_t kSubs, int kMostScale>
-HWY_INLINE void KeepBetterScales(VFloat d_new, VFloat dmin_new, AffineSuper<kSubs>& best) {
+HWY_NOINLINE void KeepBetterScales(VFloat d_new, VFloat dmin_new, AffineSuper<kSubs>& best) {
   const DFloat d;
   const auto inverse_d = SafeInverse(d_new);
   const auto inverse_dmin = SafeInverse(dmin_new);
@@ -86,7 +86,7 @@ HWY_INLINE void KeepBetterScales(VFloat d_new, VFloat dmin_new, AffineSuper<kSub
 
 // Fits d and dmin to the integers by least squares, and keeps them where the error falls.
 template <size_t kSubs>
-HWY_INLINE void RefitSuper(AffineSuper<kSubs>& best) {
+HWY_NOINLINE void RefitSuper(AffineSuper<kSubs>& best) {
   const DFloat d;
   const auto zero = hn::Zero(d);
   auto aa = zero, bb = zero, ab = zero, ax = zero, bx = zero;
@@ -100,7 +100,7 @@ HWY_INLINE void RefitSuper(AffineSuper<kSubs>& best) {
     bx = hn::Add(bx, hn::Mul(min, best.sx[s]));
   }
   const auto determinant = hn::Sub(hn::Mul(aa, bb), hn::Mul(ab, ab));
-  const auto solvable = hn::Gt(determinant, hn::Mul(hn::Set(d, 1e-5f), hn::Mul(aa, bb)));
+  const auto solvable = hn::Gt(determinant, hn::Mul(hn::Set(d, 1e-7f), hn::Mul(aa, bb)));
   const auto safe = hn::IfThenElse(solvable, determinant, hn::Set(d, 1.0f));
   const auto d_both = hn::Div(hn::Sub(hn::Mul(ax, bb), hn::Mul(ab, bx)), safe);
   const auto dmin_both = hn::Div(hn::Sub(hn::Mul(ab, ax), hn::Mul(aa, bx)), safe);
@@ -121,7 +121,7 @@ HWY_INLINE void RefitSuper(AffineSuper<kSubs>& best) {
 
 // Chooses everything anew around the present d and dmin: trials of either, then a fit.
 template <size_t kSubs, int kMostScale>
-HWY_INLINE void SearchSuper(const AffineEffort& effort, AffineSuper<kSubs>& best) {
+HWY_NOINLINE void SearchSuper(const AffineEffort& effort, AffineSuper<kSubs>& best) {
   const DFloat d;
   KeepBetterScales<kSubs, kMostScale>(best.d, best.dmin, best);
   const auto d_first = best.d;
@@ -142,7 +142,7 @@ HWY_INLINE void SearchSuper(const AffineEffort& effort, AffineSuper<kSubs>& best
 // Finds the scales of LaneCount() super-blocks whose weights lie in tile `x` (importance in `w`),
 // and replaces the weights by their codes.
 template <bool kWeighted, size_t kSubs, int kMostCode, int kMostScale>
-HWY_INLINE void SearchAffine(float* HWY_RESTRICT x, const float* HWY_RESTRICT w,
+HWY_NOINLINE void SearchAffine(float* HWY_RESTRICT x, const float* HWY_RESTRICT w,
                              const AffineEffort& effort, AffineSuper<kSubs>& best) {
   constexpr size_t kSubElems = 256 / kSubs;
   const DFloat d;

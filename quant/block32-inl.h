@@ -118,10 +118,11 @@ HWY_INLINE ScaleAndMin PlainAffine(Tile32& tile) {
 }
 
 // Finds a scale for codes least..most: tries to map the extreme to each of `reaches`, fits the scale
-// to the codes, and keeps the one with the least error. Leaves the codes, plus `bias`, in the tile,
+// to the codes, and keeps the one with the least error as stored; the first one (the plain rule's)
+// unless another is clearly better. Leaves the codes, plus `bias`, in the tile,
 // and returns the scale as it will be stored. kClamp: some reach lies outside least..most.
 template <bool kWeighted, bool kClamp>
-HWY_INLINE VFloat SearchSymmetric(Tile32& tile, float least, float most, int bias,
+HWY_NOINLINE VFloat SearchSymmetric(Tile32& tile, float least, float most, int bias,
                                   const float* HWY_RESTRICT reaches, size_t n_reaches) {
   const DFloat d;
   const DInt di;
@@ -147,26 +148,27 @@ HWY_INLINE VFloat SearchSymmetric(Tile32& tile, float least, float most, int bia
       }
     }
     for (size_t k = 0; k < kTogether; ++k) {
-      const auto scale = SafeRatio(xl[k], l2[k]);
-      const auto gain = hn::Mul(scale, xl[k]);
-      const auto better = hn::Gt(gain, best_gain);
+      const auto scale = StorableScale(SafeRatio(xl[k], l2[k]));
+      // By how much the error is below the sum of w x^2.
+      const auto gain = hn::Mul(
+          scale, hn::Sub(hn::Mul(hn::Set(d, 2.0f), xl[k]), hn::Mul(scale, l2[k])));
+      const auto better = hn::Gt(gain, hn::Mul(best_gain, hn::Set(d, 1.0f + kLeastGain)));
       best_scale = hn::IfThenElse(better, scale, best_scale);
       best_gain = hn::IfThenElse(better, gain, best_gain);
     }
   }
-  const auto stored = StorableScale(best_scale);
-  const auto inverse = SafeInverse(stored);
+  const auto inverse = SafeInverse(best_scale);
   for (size_t i = 0; i < kBlock32; ++i) {
     const auto l = RoundedCode(hn::Mul(tile.At(i), inverse), least, most);
     tile.SetCode(i, hn::Add(hn::ConvertTo(di, l), hn::Set(di, bias)));
   }
-  return stored;
+  return best_scale;
 }
 
 // Finds scale and minimum for codes 0..kMostCode, leaves the codes in the tile, and returns both as
 // they will be stored.
 template <bool kWeighted, int kMostCode>
-HWY_INLINE ScaleAndMin SearchAffine32(Tile32& tile, const Cut* HWY_RESTRICT cuts, size_t n_cuts,
+HWY_NOINLINE ScaleAndMin SearchAffine32(Tile32& tile, const Cut* HWY_RESTRICT cuts, size_t n_cuts,
                                       size_t n_refinements) {
   const DFloat d;
   const DInt di;

@@ -70,7 +70,7 @@ struct CodebookSums {
 
 // Adds up the sums of 32 weights for each of kTogether inverse scales.
 template <bool kWeighted, size_t kTogether>
-HWY_INLINE void CodebookSumsAt(const SubTile& tile, const VFloat* HWY_RESTRICT inverse,
+HWY_NOINLINE void CodebookSumsAt(const SubTile& tile, const VFloat* HWY_RESTRICT inverse,
                                CodebookSums* HWY_RESTRICT sums) {
   const DFloat d;
   constexpr size_t kN = LaneCount();
@@ -90,7 +90,7 @@ HWY_INLINE void CodebookSumsAt(const SubTile& tile, const VFloat* HWY_RESTRICT i
 // Returns the real scale of least error among those that map the extreme of 32 weights to each of
 // the first `n_reaches` reaches and are then fitted.
 template <bool kWeighted>
-HWY_INLINE VFloat FitCodebook(const SubTile& tile, size_t n_reaches) {
+HWY_NOINLINE VFloat FitCodebook(const SubTile& tile, size_t n_reaches) {
   const DFloat d;
   constexpr size_t kN = LaneCount();
   constexpr size_t kTogether = 2;

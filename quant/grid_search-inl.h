@@ -41,6 +41,9 @@ struct GridEffort {
 
 inline constexpr size_t kGridSubs = 16, kGridSubElems = 16;
 
+// As many candidates at once as the registers hold.
+inline constexpr size_t kGridTogether = LaneCount() == 16 ? 4 : 2;
+
 // One super-block per lane.
 struct GridSuper {
   VFloat d;                  // storable as binary16
@@ -66,12 +69,11 @@ HWY_INLINE VFloat SubExtreme(const float* HWY_RESTRICT x) {
 }
 
 // Tries the integer scales first, first + step, … and keeps the best.
-template <bool kWeighted>
-HWY_INLINE void TryScales(const SubTile& tile, const GridRange& range, VFloat super, VFloat first,
+template <bool kWeighted, size_t kTogether>
+HWY_NOINLINE void TryScales(const SubTile& tile, const GridRange& range, VFloat super, VFloat first,
                           VFloat step, size_t n, GridFit& best) {
   const DFloat d;
   constexpr size_t kN = LaneCount();
-  constexpr size_t kTogether = kN == 16 ? 4 : 2;
   const auto least_code = hn::Set(d, range.least_code);
   const auto most_code = hn::Set(d, range.most_code);
   for (size_t c = 0; c < n; c += kTogether) {
@@ -109,10 +111,29 @@ HWY_INLINE void TryScales(const SubTile& tile, const GridRange& range, VFloat su
   }
 }
 
+// Fits d to the codes, and keeps it where the error falls. Returns the error.
+HWY_INLINE VFloat RefitGrid(const GridFit* HWY_RESTRICT fits, GridSuper& super) {
+  const DFloat d;
+  auto error = hn::Zero(d), xl = hn::Zero(d), l2 = hn::Zero(d);
+  for (size_t s = 0; s < kGridSubs; ++s) {
+    const auto scale = fits[s].scale;
+    super.scales[s] = scale;
+    error = hn::Add(error, fits[s].error);
+    xl = hn::Add(xl, hn::Mul(scale, fits[s].xl));
+    l2 = hn::Add(l2, hn::Mul(hn::Mul(scale, scale), fits[s].l2));
+  }
+  const auto refit = StorableScale(hn::Max(SafeRatio(xl, l2), hn::Zero(d)));
+  const auto two = hn::Set(d, 2.0f);
+  const auto refit_error = hn::Mul(refit, hn::Sub(hn::Mul(refit, l2), hn::Mul(two, xl)));
+  const auto better = hn::Lt(refit_error, error);
+  super.d = hn::IfThenElse(better, refit, super.d);
+  return hn::IfThenElse(better, refit_error, error);
+}
+
 // Finds the scales of LaneCount() super-blocks whose weights lie in tile `x` (importance in `w`),
 // and replaces the weights by their codes.
 template <bool kWeighted>
-HWY_INLINE void SearchGrid(float* HWY_RESTRICT x, const float* HWY_RESTRICT w,
+HWY_NOINLINE void SearchGrid(float* HWY_RESTRICT x, const float* HWY_RESTRICT w,
                            const GridRange& range, const GridEffort& effort, GridSuper& best) {
   const DFloat d;
   constexpr size_t kN = LaneCount();
@@ -124,35 +145,40 @@ HWY_INLINE void SearchGrid(float* HWY_RESTRICT x, const float* HWY_RESTRICT w,
     largest = hn::Max(largest, hn::Abs(extremes[s]));
   }
   best.d = StorableScale(hn::Mul(largest, hn::Set(d, 1.0f / (effort.top * range.most_scale))));
+  // The plain solution: the extremes map to the least code, the largest one with the least scale.
+  // Both are powers of two, so that a single weight is kept as exactly as binary16 can.
+  GridSuper plain;
+  const float plain_steps = range.least_code * range.least_scale;
+  plain.d = StorableScale(hn::Mul(largest, hn::Set(d, 1.0f / plain_steps)));
   const auto inverse_d = SafeInverse(best.d);
-  auto error = zero, xl = zero, l2 = zero;
-  GridFit fits[kGridSubs];
+  const auto inverse_plain = SafeInverse(plain.d);
+  GridFit fits[kGridSubs], plain_fits[kGridSubs];
   for (size_t s = 0; s < kGridSubs; ++s) {
     const size_t at = s * kGridSubElems * kN;
     const SubTile tile{x + at, w + (kWeighted ? at : 0)};
     const auto extreme = hn::Mul(extremes[s], inverse_d);
     const auto sign = hn::CopySign(hn::Set(d, 1.0f), extreme);
-    GridFit& fit = fits[s];
-    fit = {zero, zero, zero, zero};
-    TryScales<kWeighted>(tile, range, best.d,
-                         Rounded(hn::Mul(extreme, hn::Set(d, -1.0f / effort.reach))),
-                         hn::Neg(sign), effort.n_candidates, fit);
+    fits[s] = {zero, zero, zero, zero};
+    const auto first = Rounded(hn::Mul(extreme, hn::Set(d, -1.0f / effort.reach)));
+    TryScales<kWeighted, kGridTogether>(tile, range, best.d, first, hn::Neg(sign),
+                                        effort.n_candidates, fits[s]);
     if (effort.n_opposite != 0) {
-      TryScales<kWeighted>(tile, range, best.d,
-                           Rounded(hn::Mul(extreme, hn::Set(d, 1.0f / effort.opposite_reach))),
-                           sign, effort.n_opposite, fit);
+      const auto opposite = Rounded(hn::Mul(extreme, hn::Set(d, 1.0f / effort.opposite_reach)));
+      TryScales<kWeighted, kGridTogether>(tile, range, best.d, opposite, sign, effort.n_opposite,
+                                          fits[s]);
     }
-    best.scales[s] = fit.scale;
-    error = hn::Add(error, fit.error);
-    xl = hn::Add(xl, hn::Mul(fit.scale, fit.xl));
-    l2 = hn::Add(l2, hn::Mul(hn::Mul(fit.scale, fit.scale), fit.l2));
+    plain_fits[s] = {zero, zero, zero, zero};
+    const auto plain_scale =
+        hn::Mul(hn::Mul(extremes[s], inverse_plain), hn::Set(d, 1.0f / range.least_code));
+    TryScales<kWeighted, 1>(tile, range, plain.d, Rounded(plain_scale), zero, 1, plain_fits[s]);
   }
-  // Fit d to the codes, and keep it where the error falls.
-  const auto refit = StorableScale(hn::Max(SafeRatio(xl, l2), zero));
-  const auto two = hn::Set(d, 2.0f);
-  const auto refit_error = hn::Mul(refit, hn::Sub(hn::Mul(refit, l2), hn::Mul(two, xl)));
-  best.d = hn::IfThenElse(hn::Lt(refit_error, error), refit, best.d);
+  const auto error = RefitGrid(fits, best);
+  const auto plain_error = RefitGrid(plain_fits, plain);
+  // Errors are relative to the sum of w x^2, and so not positive.
+  const auto use_plain = hn::Ge(error, hn::Mul(plain_error, hn::Set(d, 1.0f + kLeastGain)));
+  best.d = hn::IfThenElse(use_plain, plain.d, best.d);
   for (size_t s = 0; s < kGridSubs; ++s) {
+    best.scales[s] = hn::IfThenElse(use_plain, plain.scales[s], best.scales[s]);
     const auto inverse = SafeInverse(hn::Mul(best.d, best.scales[s]));
     for (size_t i = s * kGridSubElems; i < (s + 1) * kGridSubElems; ++i) {
       const auto t = hn::Mul(hn::Load(d, x + i * kN), inverse);

@@ -133,7 +133,7 @@ void EncodeBatch(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT imp
     LoadTile(importance, kElems, w);
     NormalizeWeights(w, kElems);
   }
-  const Super super = SearchSuper<kWeighted>(x, w, effort);
+  const Super super = SearchSuper<kWeighted>(x, kWeighted ? w : nullptr, effort);
   auto low_scales = hn::Zero(du), high_scales = hn::Zero(du);
   for (size_t s = kSubs; s-- > 0;) {
     const auto scale = hn::BitCast(du, hn::Add(hn::ConvertTo(di, super.codes[s]), hn::Set(di, 32)));

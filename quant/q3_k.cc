@@ -64,7 +64,7 @@ void EncodeBatch(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT imp
     NormalizeWeights(w, kElems);
   }
   GridSuper super;
-  SearchGrid<kWeighted>(x, w, kRange, effort, super);
+  SearchGrid<kWeighted>(x, kWeighted ? w : nullptr, kRange, effort, super);
   const auto code = [&](size_t i) HWY_ATTR {
     const auto signed_code = hn::ConvertTo(di, hn::Load(d, x + i * kN));
     return hn::BitCast(du, hn::Add(signed_code, hn::Set(di, 4)));

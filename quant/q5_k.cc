@@ -47,7 +47,7 @@ void EncodeBatch(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT imp
     NormalizeWeights(w, kElems);
   }
   AffineSuper<kSubs> super;
-  SearchAffine<kWeighted, kSubs, 31, 63>(x, w, effort, super);
+  SearchAffine<kWeighted, kSubs, 31, 63>(x, kWeighted ? w : nullptr, effort, super);
   StoreSixBitHeader(super, out, kBytes);
   const auto code = [&](size_t i) HWY_ATTR {
     return hn::BitCast(du, hn::ConvertTo(di, hn::Load(d, x + i * kN)));

@@ -3,6 +3,8 @@
 // Every function works on tiles (see LoadTile): element i of all lanes' blocks lies in one vector.
 // Sums run over the elements in order, separately in each lane, with one rounding per operation and
 // no fused multiply-add, so that the result depends on no lane count and no instruction set.
+//
+// Functions that do much per call are not inlined: every target and weighting compiles them anew.
 
 // Per-target include guard.
 #if defined(QUERN_QUANT_SCALE_SEARCH_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -61,6 +63,11 @@ HWY_INLINE VFloat StorableScale(VFloat scale) {
   const auto most = hn::Set(d, 65504.0f);
   return RoundToF16(d, hn::Min(hn::Max(scale, hn::Neg(most)), most));
 }
+
+// What a search must gain over the plain solution to be preferred, as a part of the whole: far below
+// what matters, but above the rounding errors of the sums. So degenerate blocks (one weight, equal
+// weights) keep the plain solution, which is often exact.
+inline constexpr float kLeastGain = 1e-6f;
 
 // Brings the importance of `elems` elements into a range in which no sum overflows: relative to the
 // largest of the block, and never quite zero, so that unimportant weights are still rounded well.
@@ -123,7 +130,7 @@ HWY_INLINE void KeepBetterFit(const CodeSums& sums, VFloat sw, VFloat sx, Affine
   const auto zero = hn::Zero(d);
   const auto determinant = hn::Sub(hn::Mul(sw, sums.l2), hn::Mul(sums.l, sums.l));
   // Where all codes are (nearly) equal the system is singular: fit the scale alone.
-  const auto solvable = hn::Gt(determinant, hn::Mul(hn::Set(d, 1e-5f), hn::Mul(sw, sums.l2)));
+  const auto solvable = hn::Gt(determinant, hn::Mul(hn::Set(d, 1e-7f), hn::Mul(sw, sums.l2)));
   const auto safe = hn::IfThenElse(solvable, determinant, hn::Set(d, 1.0f));
   auto scale = hn::Div(hn::Sub(hn::Mul(sw, sums.xl), hn::Mul(sx, sums.l)), safe);
   auto min = hn::Div(hn::Sub(hn::Mul(sums.l, sums.xl), hn::Mul(sums.l2, sx)), safe);
@@ -131,7 +138,8 @@ HWY_INLINE void KeepBetterFit(const CodeSums& sums, VFloat sw, VFloat sx, Affine
   if constexpr (!kSignedMin) use = hn::And(use, hn::Ge(min, zero));
   scale = hn::IfThenElse(use, scale, SafeRatio(sums.xl, sums.l2));
   min = hn::IfThenElseZero(use, min);
-  const auto gain = hn::Sub(hn::Mul(scale, sums.xl), hn::Mul(min, sx));
+  // The true gain, which does not rely on the solution being exact.
+  const auto gain = hn::Neg(AffineError(scale, min, sums, sw, sx));
   const auto better = hn::And(hn::Gt(gain, best.gain), hn::Gt(scale, zero));
   best.scale = hn::IfThenElse(better, scale, best.scale);
   best.min = hn::IfThenElse(better, min, best.min);
@@ -150,7 +158,7 @@ struct Cut {
 
 // Returns the sums for the codes round((x - min) / scale), clamped.
 template <bool kWeighted, size_t kElems, int kMostCode>
-HWY_INLINE CodeSums SumsAt(const SubTile& tile, VFloat inverse, VFloat offset) {
+HWY_NOINLINE CodeSums SumsAt(const SubTile& tile, VFloat inverse, VFloat offset) {
   const DFloat d;
   constexpr size_t kN = LaneCount();
   CodeSums sums{hn::Zero(d), hn::Zero(d), hn::Zero(d)};
@@ -166,7 +174,7 @@ HWY_INLINE CodeSums SumsAt(const SubTile& tile, VFloat inverse, VFloat offset) {
 // Fits a sub-block whose codes are 0..kMostCode: tries all `cuts`, then refines the best
 // `n_refinements` times (round with the fit, fit again). `sw` and `sx` are its sums of w and w x.
 template <bool kWeighted, bool kSignedMin, size_t kElems, int kMostCode>
-HWY_INLINE AffineFit FitAffine(const SubTile& tile, const Cut* HWY_RESTRICT cuts, size_t n_cuts,
+HWY_NOINLINE AffineFit FitAffine(const SubTile& tile, const Cut* HWY_RESTRICT cuts, size_t n_cuts,
                                size_t n_refinements, VFloat sw, VFloat sx) {
   const DFloat d;
   constexpr size_t kN = LaneCount();

@@ -61,12 +61,13 @@ class GgmlLibrary : public testing::Test {
     return symbol;
   }
 
-  std::vector<uint8_t> Quantized(DType type, const std::vector<float>& x) {
+  std::vector<uint8_t> Quantized(DType type, const std::vector<float>& x,
+                                 const float* importance = nullptr, int64_t n_rows = 1) {
     const auto quantize = Symbol<size_t (*)(int, const float*, void*, int64_t, int64_t, int64_t,
                                             const float*)>("ggml_quantize_chunk");
     std::vector<uint8_t> out(*RowBytes(type, x.size()));
-    quantize(static_cast<int>(LayoutOf(type).gguf_id), x.data(), out.data(), 0, 1,
-             static_cast<int64_t>(x.size()), nullptr);
+    quantize(static_cast<int>(LayoutOf(type).gguf_id), x.data(), out.data(), 0, n_rows,
+             static_cast<int64_t>(x.size()) / n_rows, importance);
     return out;
   }
 
@@ -128,6 +129,57 @@ TEST_F(GgmlLibrary, PlainRulesGiveItsBytes) {
         const size_t at = b * layout.block_bytes;
         ASSERT_EQ(std::memcmp(&ours[at], &theirs[at], layout.block_bytes), 0)
             << layout.name << ", " << vector.name << ", block " << b;
+      }
+    }
+  }
+}
+
+// Returns the sum of w (x - y)^2; without importance w is 1.
+double SquaredError(std::span<const float> x, std::span<const float> y,
+                    std::span<const float> importance) {
+  double sum = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float w = importance.empty() ? 1.0f : importance[i % importance.size()];
+    const double difference = static_cast<double>(x[i]) - static_cast<double>(y[i]);
+    sum += static_cast<double>(w) * difference * difference;
+  }
+  return sum;
+}
+
+TEST_F(GgmlLibrary, ErrorsAtNormalEffortAreNoLarger) {
+  constexpr uint64_t kCols = 1024, kRows = 64;
+  std::vector<TestVector> vectors = {{"outliers", GaussianWeights(kCols * kRows)}};
+  // Student's t with four degrees of freedom: heavy tails.
+  std::vector<float> heavy(kCols * kRows);
+  for (uint64_t i = 0; i < heavy.size(); ++i) {
+    double chi = 0;
+    for (uint64_t k = 4; k < 8; ++k) chi += Gauss(k, i) * Gauss(k, i);
+    heavy[i] = static_cast<float>(0.02 * Gauss(3, i) / std::sqrt(chi / 4));
+  }
+  vectors.push_back({"heavy tails", std::move(heavy)});
+  // Weights whose scales are subnormal or vanish.
+  for (const TestVector& hard : HardVectors(1.0f)) {
+    if (hard.name == "tiny") vectors.push_back(hard);
+  }
+  std::vector<float> importance(kCols);
+  for (uint64_t i = 0; i < kCols; ++i) {
+    importance[i] = static_cast<float>(std::exp(Gauss(119, i)));
+  }
+  for (const BlockCodec* codec : AllCodecs()) {
+    if (IsFloat(codec->type)) continue;
+    for (const TestVector& vector : vectors) {
+      for (const bool weighted : {false, true}) {
+        const float* w = weighted ? importance.data() : nullptr;
+        const uint64_t n_rows = vector.x.size() / kCols;
+        const auto ours = Decoded(
+            *codec, Encoded(*codec, codec->encode, vector.x, Effort::kNormal, w, n_rows));
+        const auto theirs = Decoded(
+            *codec, Quantized(codec->type, vector.x, w, static_cast<int64_t>(n_rows)));
+        const std::span<const float> weights(importance.data(), weighted ? kCols : 0);
+        const double our_error = SquaredError(vector.x, ours, weights);
+        const double their_error = SquaredError(vector.x, theirs, weights);
+        EXPECT_LE(our_error, their_error) << NameOf(codec->type) << ", " << vector.name
+                                          << (weighted ? ", importance" : "");
       }
     }
   }
