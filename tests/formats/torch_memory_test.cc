@@ -73,7 +73,6 @@ void ExpectBounded(const std::string& file, const char* what) {
   const MemoryBytes bytes(AsBytes(file), "x.pth");
   const size_t peak = PeakOf([&] { TorchCheckpoint::Open(bytes).VerifyAllCrcs(); });
   EXPECT_LE(peak, kFree + 2 * file.size()) << what << " of " << file.size() << " bytes";
-  ::testing::Test::RecordProperty(what, static_cast<int>(peak >> 10));
 }
 
 std::string Times(const std::string& piece, size_t n) {
