@@ -1,6 +1,6 @@
 // The published list of malformed files (make_bad_inputs.py), where it is at hand: class, id and
 // words of every zip, pickle and JSON case. Our own list, which goes further, is in
-// hostile_torch_test.cc.
+// hostile_torch_test.cc. QUERN_SHOW_MESSAGES=1 prints every message.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
