@@ -133,10 +133,12 @@ void Convert(const Recipe& recipe, Effort effort, const std::string& file, Band&
     if (bad != rows * cols) {
       ThrowBadValue(file, recipe, in.row_begin + row + bad / cols, bad % cols, x[bad]);
     }
-    if (!recipe.copies()) recipe.to->encode({x, rows, cols, recipe.importance, effort}, out);
+    if (!recipe.copies()) {
+      recipe.to->encode({x, rows, cols, recipe.importance, effort}, out);
+      out += rows * recipe.out_row_bytes;
+    }
     row += rows;
     source += rows * recipe.row_bytes;
-    out += rows * recipe.out_row_bytes;
   }
 }
 

@@ -53,18 +53,21 @@ double ExpInPlace(float* s, size_t n, float max, float scale) {
   const auto factor = hn::Set(kFloats, scale);
   double total = 0;
   size_t i = 0;
-  for (; i < n; i += lanes) {
-    const size_t count = std::min(lanes, n - i);
-    auto v = count == lanes ? hn::LoadU(kFloats, s + i)
-                            : hn::MaskedLoad(hn::FirstN(kFloats, count), kFloats, s + i);
-    v = hn::Exp(kFloats, hn::Mul(factor, hn::Sub(v, shift)));
-    if (count == lanes) {
-      hn::StoreU(v, kFloats, s + i);
-    } else {
-      v = hn::IfThenElseZero(hn::FirstN(kFloats, count), v);
-      hn::BlendedStore(v, hn::FirstN(kFloats, count), kFloats, s + i);
-    }
+  for (; i + lanes <= n; i += lanes) {
+    const auto v = hn::Exp(kFloats, hn::Mul(factor, hn::Sub(hn::LoadU(kFloats, s + i), shift)));
+    hn::StoreU(v, kFloats, s + i);
     total += double{hn::GetLane(hn::SumOfLanes(kFloats, v))};
+  }
+  if (i < n) {
+    // Through a full vector: Highway 1.0.3's MaskedLoad wants aligned memory on SSE.
+    HWY_ALIGN float tail[HWY_MAX_BYTES / sizeof(float)] = {};
+    std::copy(s + i, s + n, tail);
+    const auto v = hn::IfThenElseZero(
+        hn::FirstN(kFloats, n - i),
+        hn::Exp(kFloats, hn::Mul(factor, hn::Sub(hn::Load(kFloats, tail), shift))));
+    total += double{hn::GetLane(hn::SumOfLanes(kFloats, v))};
+    hn::Store(v, kFloats, tail);
+    std::copy(tail, tail + (n - i), s + i);
   }
   return total;
 }
