@@ -10,6 +10,21 @@ namespace {
 
 bool Recognizes(const std::string& path) { return FindContainer(DetectKind(path)) != nullptr; }
 
+// A walk that shows another manifest than its own.
+class RenamedWalk final : public TensorSource {
+ public:
+  // Requires: `manifest` outlives the walk.
+  RenamedWalk(std::unique_ptr<TensorSource> walk, const Manifest& manifest)
+      : walk_(std::move(walk)), manifest_(manifest) {}
+  const Manifest& manifest() const override { return manifest_; }
+  const std::string& name() const override { return walk_->name(); }
+  std::optional<TensorBand> Next(MutableByteView out) override { return walk_->Next(out); }
+
+ private:
+  std::unique_ptr<TensorSource> walk_;
+  const Manifest& manifest_;
+};
+
 // A store with some of its manifest replaced by flags.
 class RenamedModel final : public TensorStore {
  public:
@@ -28,6 +43,10 @@ class RenamedModel final : public TensorStore {
   }
   StoredPlace PlaceOf(size_t tensor, uint64_t row, uint64_t col) const override {
     return model_->PlaceOf(tensor, row, col);
+  }
+  // The model's own walk, which verifies hashes where the file has them.
+  std::unique_ptr<TensorSource> Walk() const override {
+    return std::make_unique<RenamedWalk>(model_->Walk(), manifest_);
   }
 
  private:
