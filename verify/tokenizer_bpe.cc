@@ -24,14 +24,16 @@ class ByteAlphabet {
       bytes_[static_cast<size_t>(prints ? byte : next++)] = static_cast<int16_t>(byte);
     }
   }
-  // Returns the bytes that `text` stands for, or nothing if it has other characters.
+  // Returns the bytes that `text` stands for, or nothing if it has other characters or is no UTF-8.
   std::optional<std::string> Decode(std::string_view text) const {
     std::string bytes;
     for (size_t i = 0; i < text.size(); ++i) {
       unsigned code = static_cast<uint8_t>(text[i]);
       if (code >= 0x80) {  // Only two-byte sequences reach the alphabet's end, U+0143.
-        if ((code & 0xE0) != 0xC0 || i + 1 == text.size()) return std::nullopt;
-        code = (code & 0x1F) << 6 | (static_cast<uint8_t>(text[++i]) & 0x3F);
+        if (code < 0xC2 || code > 0xDF || i + 1 == text.size()) return std::nullopt;
+        const unsigned next = static_cast<uint8_t>(text[++i]);
+        if ((next & 0xC0) != 0x80) return std::nullopt;
+        code = (code & 0x1F) << 6 | (next & 0x3F);
       }
       if (code >= bytes_.size() || bytes_[code] < 0) return std::nullopt;
       bytes.push_back(static_cast<char>(bytes_[code]));
