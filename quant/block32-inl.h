@@ -1,5 +1,5 @@
-// What the types with 32 elements per block share: plain rules, searches and packing, one block per
-// lane. See scale_search-inl.h for the rules of such code.
+// What the types with 32 elements per block share: tiles of them, one block per lane, and the
+// packing of codes. See scale_search-inl.h for the rules of such code.
 
 // Per-target include guard.
 #if defined(QUERN_QUANT_BLOCK32_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -11,6 +11,10 @@
 
 #include <hwy/highway.h>
 
+#include <type_traits>
+
+#include "formats/core/bytes.h"
+#include "quant/codec.h"
 #include "quant/scale_search-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -47,20 +51,6 @@ HWY_INLINE void LoadTile32(const float* HWY_RESTRICT blocks, const float* HWY_RE
   }
 }
 
-// Returns the element of largest magnitude; of equal ones the first; +0 if all are zero.
-HWY_INLINE VFloat FirstExtreme(const Tile32& tile) {
-  const DFloat d;
-  auto extreme = hn::Zero(d);
-  auto magnitude = hn::Zero(d);
-  for (size_t i = 0; i < kBlock32; ++i) {
-    const auto x = tile.At(i);
-    const auto larger = hn::Gt(hn::Abs(x), magnitude);
-    extreme = hn::IfThenElse(larger, x, extreme);
-    magnitude = hn::Max(magnitude, hn::Abs(x));
-  }
-  return extreme;
-}
-
 // The inverse of a scale in ggml's plain rules. Where 1 / scale overflows, the stored scale is zero
 // and all codes are to be 0, whatever the offset; a scale of zero has inverse 0.
 struct PlainInverse {
@@ -70,132 +60,9 @@ struct PlainInverse {
 HWY_INLINE PlainInverse PlainInverseOf(VFloat scale, float offset) {
   const DFloat d;
   const auto reciprocal = hn::Div(hn::Set(d, 1.0f), scale);
-  const auto usable =
-      hn::Le(hn::Abs(reciprocal), hn::Set(d, hwy::HighestValue<float>()));
+  const auto usable = hn::Le(hn::Abs(reciprocal), hn::Set(d, hwy::HighestValue<float>()));
   const auto rounds = hn::Or(usable, hn::Eq(scale, hn::Zero(d)));
-  return {hn::IfThenElseZero(usable, reciprocal),
-          hn::IfThenElseZero(rounds, hn::Set(d, offset))};
-}
-
-// Codes 0..2 kHalf - 1 by ggml's rule for q4_0 and q5_0. Returns the scale, not yet rounded.
-template <int kHalf>
-HWY_INLINE VFloat PlainSymmetric(Tile32& tile) {
-  const DFloat d;
-  const DInt di;
-  const auto scale = hn::Div(FirstExtreme(tile), hn::Set(d, -static_cast<float>(kHalf)));
-  const PlainInverse plain = PlainInverseOf(scale, kHalf + 0.5f);
-  for (size_t i = 0; i < kBlock32; ++i) {
-    const auto t = hn::Add(hn::Mul(tile.At(i), plain.inverse), plain.offset);
-    tile.SetCode(i, hn::Min(hn::ConvertTo(di, t), hn::Set(di, 2 * kHalf - 1)));
-  }
-  return scale;
-}
-
-struct ScaleAndMin {
-  VFloat scale, min;  // values are scale * code + min
-};
-
-// Codes 0..kMostCode by ggml's rule for q4_1 and q5_1. The numbers returned are not yet rounded.
-template <int kMostCode>
-HWY_INLINE ScaleAndMin PlainAffine(Tile32& tile) {
-  const DFloat d;
-  const DInt di;
-  auto least = tile.At(0), most = tile.At(0);
-  for (size_t i = 1; i < kBlock32; ++i) {
-    // Of zeros with different signs the first one stays, as with the comparisons of the rule.
-    const auto x = tile.At(i);
-    least = hn::IfThenElse(hn::Lt(x, least), x, least);
-    most = hn::IfThenElse(hn::Gt(x, most), x, most);
-  }
-  const auto scale =
-      hn::Div(hn::Sub(most, least), hn::Set(d, static_cast<float>(kMostCode)));
-  const PlainInverse plain = PlainInverseOf(scale, 0.5f);
-  for (size_t i = 0; i < kBlock32; ++i) {
-    const auto t = hn::Add(hn::Mul(hn::Sub(tile.At(i), least), plain.inverse), plain.offset);
-    tile.SetCode(i, hn::Min(hn::ConvertTo(di, t), hn::Set(di, kMostCode)));
-  }
-  return {scale, least};
-}
-
-// Finds a scale for codes least..most: tries to map the extreme to each of `reaches`, fits the scale
-// to the codes, and keeps the one with the least error as stored; the first one (the plain rule's)
-// unless another is clearly better. Leaves the codes, plus `bias`, in the tile,
-// and returns the scale as it will be stored. kClamp: some reach lies outside least..most.
-template <bool kWeighted, bool kClamp>
-HWY_NOINLINE VFloat SearchSymmetric(Tile32& tile, float least, float most, int bias,
-                                  const float* HWY_RESTRICT reaches, size_t n_reaches) {
-  const DFloat d;
-  const DInt di;
-  constexpr size_t kTogether = LaneCount() == 16 ? 4 : 2;
-  const auto inverse_extreme = SafeInverse(FirstExtreme(tile));
-  auto best_scale = hn::Zero(d), best_gain = hn::Zero(d);
-  for (size_t c = 0; c < n_reaches; c += kTogether) {
-    VFloat inverse[kTogether], l2[kTogether], xl[kTogether];
-    for (size_t k = 0; k < kTogether; ++k) {
-      inverse[k] = hn::Mul(inverse_extreme, hn::Set(d, reaches[HWY_MIN(c + k, n_reaches - 1)]));
-      l2[k] = hn::Zero(d);
-      xl[k] = hn::Zero(d);
-    }
-    for (size_t i = 0; i < kBlock32; ++i) {
-      const auto x = tile.At(i);
-      const auto w = kWeighted ? tile.WeightAt(i) : x;
-      for (size_t k = 0; k < kTogether; ++k) {
-        const auto t = hn::Mul(x, inverse[k]);
-        const auto l = kClamp ? RoundedCode(t, least, most) : Rounded(t);
-        const auto wl = kWeighted ? hn::Mul(w, l) : l;
-        l2[k] = hn::Add(l2[k], hn::Mul(wl, l));
-        xl[k] = hn::Add(xl[k], hn::Mul(wl, x));
-      }
-    }
-    for (size_t k = 0; k < kTogether; ++k) {
-      const auto scale = StorableScale(SafeRatio(xl[k], l2[k]));
-      // By how much the error is below the sum of w x^2.
-      const auto gain = hn::Mul(
-          scale, hn::Sub(hn::Mul(hn::Set(d, 2.0f), xl[k]), hn::Mul(scale, l2[k])));
-      const auto better = hn::Gt(gain, hn::Mul(best_gain, hn::Set(d, 1.0f + kLeastGain)));
-      best_scale = hn::IfThenElse(better, scale, best_scale);
-      best_gain = hn::IfThenElse(better, gain, best_gain);
-    }
-  }
-  const auto inverse = SafeInverse(best_scale);
-  for (size_t i = 0; i < kBlock32; ++i) {
-    const auto l = RoundedCode(hn::Mul(tile.At(i), inverse), least, most);
-    tile.SetCode(i, hn::Add(hn::ConvertTo(di, l), hn::Set(di, bias)));
-  }
-  return best_scale;
-}
-
-// Finds scale and minimum for codes 0..kMostCode, leaves the codes in the tile, and returns both as
-// they will be stored.
-template <bool kWeighted, int kMostCode>
-HWY_NOINLINE ScaleAndMin SearchAffine32(Tile32& tile, const Cut* HWY_RESTRICT cuts, size_t n_cuts,
-                                      size_t n_refinements) {
-  const DFloat d;
-  const DInt di;
-  auto low = tile.At(0);
-  for (size_t i = 1; i < kBlock32; ++i) low = hn::Min(low, tile.At(i));
-  // Relative to the lowest weight, so that weights far from zero lose nothing.
-  auto sw = hn::Zero(d), sx = hn::Zero(d);
-  for (size_t i = 0; i < kBlock32; ++i) {
-    const auto x = hn::Sub(tile.At(i), low);
-    const auto w = kWeighted ? tile.WeightAt(i) : hn::Set(d, 1.0f);
-    sw = hn::Add(sw, w);
-    sx = hn::Add(sx, hn::Mul(w, x));
-    tile.Set(i, x);
-  }
-  const AffineFit fit = FitAffine<kWeighted, true, kBlock32, kMostCode>(
-      {tile.x, tile.w}, cuts, n_cuts, n_refinements, sw, sx);
-  const auto scale = StorableScale(fit.scale);
-  // The best minimum for the scale as stored.
-  const auto above_low = SafeRatio(hn::Sub(sx, hn::Mul(scale, fit.sums.l)), sw);
-  const auto min = StorableScale(hn::Add(low, above_low));
-  const auto inverse = SafeInverse(scale);
-  const auto shift = hn::Sub(low, min);
-  for (size_t i = 0; i < kBlock32; ++i) {
-    const auto t = hn::Mul(hn::Add(tile.At(i), shift), inverse);
-    tile.SetCode(i, hn::ConvertTo(di, RoundedCode(t, 0.0f, kMostCode)));
-  }
-  return {scale, min};
+  return {hn::IfThenElseZero(usable, reciprocal), hn::IfThenElseZero(rounds, hn::Set(d, offset))};
 }
 
 // Stores the 16 bytes of each lane whose low nibbles are the low bits of elements 0..15, and whose
@@ -223,6 +90,62 @@ HWY_INLINE VUint FifthBits(const Tile32& tile) {
     bits = hn::Or(hn::Add(bits, bits), hn::ShiftRight<4>(tile.CodeAt(k)));
   }
   return bits;
+}
+
+// Stores the codes of each lane's block: five-bit codes begin with a word of their fifth bits; then
+// the nibbles.
+template <int kBits>
+HWY_INLINE void StoreCodes(const Tile32& tile, uint8_t* HWY_RESTRICT out, size_t stride_bytes) {
+  static_assert(kBits == 4 || kBits == 5);
+  if constexpr (kBits == 5) {
+    StoreLanes<4>(FifthBits(tile), out, stride_bytes);
+    out += 4;
+  }
+  StoreNibbles(tile, out, stride_bytes);
+}
+
+// Decodes the 32 codes that StoreCodes wrote for one block; value_of turns vectors of codes into
+// values.
+template <int kBits, class ValueOf>
+HWY_INLINE void DecodeCodes(const uint8_t* HWY_RESTRICT codes, ValueOf value_of,
+                            float* HWY_RESTRICT out) {
+  static_assert(kBits == 4 || kBits == 5);
+  const DFloat d;
+  const DInt di;
+  const hn::Rebind<uint8_t, DFloat> d8;
+  const uint8_t* const nibbles = codes + (kBits == 5 ? 4 : 0);
+  for (size_t i = 0; i < kBlock32 / 2; i += hn::Lanes(d)) {
+    const auto packed = hn::PromoteTo(di, hn::LoadU(d8, nibbles + i));
+    auto low = hn::And(packed, hn::Set(di, 15));
+    auto high = hn::ShiftRight<4>(packed);
+    if constexpr (kBits == 5) {
+      // Brings bit i of the fifth bits, and bit i + 16, to bit 4.
+      const auto place = hn::Add(hn::Iota(di, 0), hn::Set(di, static_cast<int32_t>(i)));
+      const auto bits = hn::Shr(hn::Set(di, LoadLE<int32_t>(codes)), place);
+      const auto bit4 = hn::Set(di, 16);
+      low = hn::Or(low, hn::And(hn::ShiftLeft<4>(bits), bit4));
+      high = hn::Or(high, hn::And(hn::ShiftRight<12>(bits), bit4));
+    }
+    hn::StoreU(value_of(low), d, out + i);
+    hn::StoreU(value_of(high), d, out + kBlock32 / 2 + i);
+  }
+}
+
+// Encodes by plain(x, out) where the rule is ggml's, else by searched(weighted, x, importance,
+// out), of which the first is std::true_type if there is importance; each makes LaneCount() blocks.
+template <size_t kBytes, class Plain, class Searched>
+HWY_INLINE void EncodeBlocks32(const EncodeInput& in, Plain plain, Searched searched,
+                               uint8_t* out) {
+  ForEachBatch<kBlock32, kBytes>(in, out,
+                                 [&](const float* x, const float* w, uint8_t* blocks) HWY_ATTR {
+                                   if (w != nullptr) {
+                                     searched(std::true_type(), x, w, blocks);
+                                   } else if (in.effort == Effort::kFast) {
+                                     plain(x, blocks);
+                                   } else {
+                                     searched(std::false_type(), x, nullptr, blocks);
+                                   }
+                                 });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -4,7 +4,9 @@
 // Source: quant/BLOCKS.md, "iq4_nl".
 #include "formats/core/bytes.h"
 #include "formats/core/half.h"
+#include "quant/block32_scalar.h"
 #include "quant/codec.h"
+#include "quant/codec_export.h"
 #include "quant/codec_rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -38,27 +40,19 @@ void EncodeBatch(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT imp
 }
 
 void EncodeIQ4NL(const EncodeInput& in, uint8_t* out) {
-  ForEachBatch<kElems, kBytes>(
-      in, out, [&](const float* x, const float* w, uint8_t* blocks) HWY_ATTR {
-        w != nullptr ? EncodeBatch<true>(x, w, in.effort, blocks)
-                     : EncodeBatch<false>(x, nullptr, in.effort, blocks);
-      });
+  ForEachBatch<kElems, kBytes>(in, out,
+                               [&](const float* x, const float* w, uint8_t* blocks) HWY_ATTR {
+                                 w != nullptr ? EncodeBatch<true>(x, w, in.effort, blocks)
+                                              : EncodeBatch<false>(x, nullptr, in.effort, blocks);
+                               });
 }
 
 void DecodeIQ4NL(const uint8_t* blocks, uint64_t n_elems, float* out) {
-  const DFloat d;
-  const DInt di;
-  const hn::Rebind<uint8_t, DFloat> d8;
-  const auto low_bits = hn::Set(di, 15);
   for (const float* end = out + n_elems; out != end; out += kElems, blocks += kBytes) {
-    const auto scale = hn::Set(d, F16ToF32(LoadLE<uint16_t>(blocks)));
-    for (size_t i = 0; i < kElems / 2; i += hn::Lanes(d)) {
-      const auto packed = hn::PromoteTo(di, hn::LoadU(d8, blocks + 2 + i));
-      const auto low = Lookup16(kCodebook, hn::And(packed, low_bits));
-      const auto high = Lookup16(kCodebook, hn::ShiftRight<4>(packed));
-      hn::StoreU(hn::Mul(scale, low), d, out + i);
-      hn::StoreU(hn::Mul(scale, high), d, out + kElems / 2 + i);
-    }
+    const auto scale = hn::Set(DFloat(), F16ToF32(LoadLE<uint16_t>(blocks)));
+    const auto value_of = [&](VInt code)
+                              HWY_ATTR { return hn::Mul(scale, Lookup16(kCodebook, code)); };
+    DecodeCodes<4>(blocks + 2, value_of, out);
   }
 }
 
@@ -75,33 +69,19 @@ constexpr size_t kElems = 32, kBytes = 18;
 constexpr float kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                1,    13,   25,  38,  53,  69,  89,  113};
 
-HWY_EXPORT(EncodeIQ4NL);
-HWY_EXPORT(DecodeIQ4NL);
-void Encode(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(EncodeIQ4NL)(in, out);
-}
-void Decode(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(DecodeIQ4NL)(blocks, n_elems, out);
-}
-
-void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_STATIC_DISPATCH(EncodeIQ4NL)(in, out);
-}
+QUERN_EXPORT_KERNELS(IQ4NL);
 
 void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
   for (uint64_t k = 0; k < n_elems; ++k) {
     const uint8_t* block = blocks + k / kElems * kBytes;
-    const size_t i = k % kElems;
-    const int packed = block[2 + i % 16];
-    const int q = i < 16 ? packed & 15 : packed >> 4;
-    out[k] = F16ToF32(LoadLE<uint16_t>(block)) * kValues[q];
+    out[k] = F16ToF32(LoadLE<uint16_t>(block)) * kValues[CodeScalar<4>(block + 2, k % kElems)];
   }
 }
 
 }  // namespace
 
-const BlockCodec kCodecIQ4NL = {DType::kIQ4_NL, 65504.0f * 127.0f, Encode, Decode, EncodeScalar,
-                                DecodeScalar};
+const BlockCodec kCodecIQ4NL = {DType::kIQ4_NL, 65504.0f * 127.0f, Encode,
+                                Decode,         EncodeStatic,      DecodeScalar};
 
 }  // namespace quern
 #endif  // HWY_ONCE

@@ -5,6 +5,7 @@
 #include "formats/core/bytes.h"
 #include "formats/core/half.h"
 #include "quant/codec.h"
+#include "quant/codec_export.h"
 #include "quant/codec_rows.h"
 
 #ifndef QUERN_QUANT_IQ4_XS_ONCE
@@ -200,18 +201,7 @@ constexpr size_t kElems = 256, kBytes = 136;
 constexpr float kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                1,    13,   25,  38,  53,  69,  89,  113};
 
-HWY_EXPORT(EncodeIQ4XS);
-HWY_EXPORT(DecodeIQ4XS);
-void Encode(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(EncodeIQ4XS)(in, out);
-}
-void Decode(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(DecodeIQ4XS)(blocks, n_elems, out);
-}
-
-void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_STATIC_DISPATCH(EncodeIQ4XS)(in, out);
-}
+QUERN_EXPORT_KERNELS(IQ4XS);
 
 void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
   for (uint64_t k = 0; k < n_elems; ++k) {
@@ -227,7 +217,7 @@ void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept 
 
 }  // namespace
 
-const BlockCodec kCodecIQ4XS = {DType::kIQ4_XS, 65504.0f * 1024.0f, Encode, Decode, EncodeScalar,
+const BlockCodec kCodecIQ4XS = {DType::kIQ4_XS, 65504.0f * 1024.0f, Encode, Decode, EncodeStatic,
                                 DecodeScalar};
 
 }  // namespace quern

@@ -10,7 +10,9 @@
 
 #include "formats/core/bytes.h"
 #include "formats/core/half.h"
+#include "quant/block32_scalar.h"
 #include "quant/codec.h"
+#include "quant/codec_export.h"
 #include "quant/codec_rows.h"
 
 #ifndef QUERN_QUANT_MXFP4_ONCE
@@ -77,8 +79,8 @@ HWY_INLINE Nearest NearestMagnitude(VFloat t) {
   auto step = hn::IfThenElse(from4, hn::Set(d, 2.0f), hn::Set(d, 1.0f));
   step = hn::IfThenElse(from8, hn::Set(d, 4.0f), step);
   const auto steps = hn::Ceil(hn::Sub(hn::Mul(a, inverse_step), hn::Set(d, 0.5f)));
-  const auto before = hn::IfThenElse(from8, hn::Set(d, 4.0f),
-                                     hn::IfThenElseZero(from4, hn::Set(d, 2.0f)));
+  const auto before =
+      hn::IfThenElse(from8, hn::Set(d, 4.0f), hn::IfThenElseZero(from4, hn::Set(d, 2.0f)));
   return {hn::Min(hn::Add(steps, before), hn::Set(d, 7.0f)),
           hn::Min(hn::Mul(steps, step), hn::Set(d, 12.0f))};
 }
@@ -111,8 +113,8 @@ HWY_INLINE void StoreBlocks(Tile32& tile, VInt exponent, uint8_t* HWY_RESTRICT o
   for (size_t i = 0; i < kElems; ++i) {
     const auto x = tile.At(i);
     const auto index = hn::ConvertTo(di, NearestMagnitude(scaled(x)).index);
-    const auto negative = hn::And(hn::Lt(hn::BitCast(di, x), hn::Zero(di)),
-                                  hn::Gt(index, hn::Zero(di)));
+    const auto negative =
+        hn::And(hn::Lt(hn::BitCast(di, x), hn::Zero(di)), hn::Gt(index, hn::Zero(di)));
     const auto sign = hn::IfThenElseZero(negative, hn::Set(di, 8));
     tile.SetCode(i, hn::Or(index, sign));
   }
@@ -167,32 +169,19 @@ void EncodeSearched(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT 
 }
 
 void EncodeMXFP4(const EncodeInput& in, uint8_t* out) {
-  ForEachBatch<kElems, kBytes>(
-      in, out, [&](const float* x, const float* w, uint8_t* blocks) HWY_ATTR {
-        if (w != nullptr) {
-          EncodeSearched<true>(x, w, in.effort, blocks);
-        } else if (in.effort == Effort::kFast) {
-          EncodePlain(x, blocks);
-        } else {
-          EncodeSearched<false>(x, nullptr, in.effort, blocks);
-        }
-      });
+  EncodeBlocks32<kBytes>(
+      in, EncodePlain,
+      [&](auto weighted, const float* x, const float* w, uint8_t* blocks)
+          HWY_ATTR { EncodeSearched<weighted>(x, w, in.effort, blocks); },
+      out);
 }
 
 void DecodeMXFP4(const uint8_t* blocks, uint64_t n_elems, float* out) {
-  const DFloat d;
-  const DInt di;
-  const hn::Rebind<uint8_t, DFloat> d8;
-  const auto low_bits = hn::Set(di, 15);
   for (const float* end = out + n_elems; out != end; out += kElems, blocks += kBytes) {
-    const auto scale = hn::Set(d, HalfScale(blocks[0]));
-    for (size_t i = 0; i < kElems / 2; i += hn::Lanes(d)) {
-      const auto packed = hn::PromoteTo(di, hn::LoadU(d8, blocks + 1 + i));
-      const auto low = Lookup16(kDoubled, hn::And(packed, low_bits));
-      const auto high = Lookup16(kDoubled, hn::ShiftRight<4>(packed));
-      hn::StoreU(hn::Mul(low, scale), d, out + i);
-      hn::StoreU(hn::Mul(high, scale), d, out + kElems / 2 + i);
-    }
+    const auto scale = hn::Set(DFloat(), HalfScale(blocks[0]));
+    const auto value_of = [&](VInt code)
+                              HWY_ATTR { return hn::Mul(Lookup16(kDoubled, code), scale); };
+    DecodeCodes<4>(blocks + 1, value_of, out);
   }
 }
 
@@ -208,14 +197,7 @@ namespace {
 constexpr size_t kElems = 32, kBytes = 17;
 constexpr float kValues[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-HWY_EXPORT(EncodeMXFP4);
-HWY_EXPORT(DecodeMXFP4);
-void Encode(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(EncodeMXFP4)(in, out);
-}
-void Decode(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(DecodeMXFP4)(blocks, n_elems, out);
-}
+QUERN_EXPORT_KERNELS(MXFP4);
 
 // Returns ggml's exponent byte; see PlainExponent.
 int PlainExponentScalar(float most) {
@@ -242,33 +224,25 @@ void EncodePlainScalar(const EncodeInput& in, uint8_t* out) {
       return best;
     };
     out[0] = static_cast<uint8_t>(exponent);
-    for (size_t i = 0; i < kElems / 2; ++i) {
-      out[1 + i] = static_cast<uint8_t>(code(x[i]) | code(x[i + kElems / 2]) << 4);
-    }
+    PackCodesScalar<4>(x, code, out + 1);
   }
 }
 
 void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
-  if (in.effort == Effort::kFast && in.importance == nullptr) {
-    EncodePlainScalar(in, out);
-  } else {
-    HWY_STATIC_DISPATCH(EncodeMXFP4)(in, out);
-  }
+  IsPlain(in) ? EncodePlainScalar(in, out) : EncodeStatic(in, out);
 }
 
 void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
   for (uint64_t k = 0; k < n_elems; ++k) {
     const uint8_t* block = blocks + k / kElems * kBytes;
-    const size_t i = k % kElems;
-    const int packed = block[1 + i % 16];
-    out[k] = kValues[i < 16 ? packed & 15 : packed >> 4] * HalfScale(block[0]);
+    out[k] = kValues[CodeScalar<4>(block + 1, k % kElems)] * HalfScale(block[0]);
   }
 }
 
 }  // namespace
 
-const BlockCodec kCodecMXFP4 = {DType::kMXFP4, std::numeric_limits<float>::max(), Encode, Decode, EncodeScalar,
-                                DecodeScalar};
+const BlockCodec kCodecMXFP4 = {
+    DType::kMXFP4, std::numeric_limits<float>::max(), Encode, Decode, EncodeScalar, DecodeScalar};
 
 }  // namespace quern
 #endif  // HWY_ONCE

@@ -5,6 +5,7 @@
 #include "formats/core/bytes.h"
 #include "formats/core/half.h"
 #include "quant/codec.h"
+#include "quant/codec_export.h"
 #include "quant/codec_rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -141,22 +142,12 @@ void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept 
   }
 }
 
-HWY_EXPORT(EncodeQ2K);
-HWY_EXPORT(DecodeQ2K);
-void Encode(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(EncodeQ2K)(in, out);
-}
-void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_STATIC_DISPATCH(EncodeQ2K)(in, out);
-}
-void Decode(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(DecodeQ2K)(blocks, n_elems, out);
-}
+QUERN_EXPORT_KERNELS(Q2K);
 
 }  // namespace
 
 const BlockCodec kCodecQ2K = {DType::kQ2_K, 65504.0f * 15.0f, Encode,
-                              Decode,       EncodeScalar,     DecodeScalar};
+                              Decode,       EncodeStatic,     DecodeScalar};
 
 }  // namespace quern
 #endif  // HWY_ONCE

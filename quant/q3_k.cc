@@ -5,6 +5,7 @@
 #include "formats/core/bytes.h"
 #include "formats/core/half.h"
 #include "quant/codec.h"
+#include "quant/codec_export.h"
 #include "quant/codec_rows.h"
 
 #ifndef QUERN_QUANT_Q3_K_ONCE
@@ -188,22 +189,12 @@ void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept 
   }
 }
 
-HWY_EXPORT(EncodeQ3K);
-HWY_EXPORT(DecodeQ3K);
-void Encode(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(EncodeQ3K)(in, out);
-}
-void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_STATIC_DISPATCH(EncodeQ3K)(in, out);
-}
-void Decode(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(DecodeQ3K)(blocks, n_elems, out);
-}
+QUERN_EXPORT_KERNELS(Q3K);
 
 }  // namespace
 
 const BlockCodec kCodecQ3K = {DType::kQ3_K, 65504.0f * 64.0f, Encode,
-                              Decode,       EncodeScalar,     DecodeScalar};
+                              Decode,       EncodeStatic,     DecodeScalar};
 
 }  // namespace quern
 #endif  // HWY_ONCE

@@ -5,6 +5,7 @@
 #include "formats/core/bytes.h"
 #include "formats/core/half.h"
 #include "quant/codec.h"
+#include "quant/codec_export.h"
 #include "quant/codec_rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -131,22 +132,12 @@ void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept 
   }
 }
 
-HWY_EXPORT(EncodeQ4K);
-HWY_EXPORT(DecodeQ4K);
-void Encode(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(EncodeQ4K)(in, out);
-}
-void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_STATIC_DISPATCH(EncodeQ4K)(in, out);
-}
-void Decode(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(DecodeQ4K)(blocks, n_elems, out);
-}
+QUERN_EXPORT_KERNELS(Q4K);
 
 }  // namespace
 
 const BlockCodec kCodecQ4K = {DType::kQ4_K, 65504.0f * 63.0f, Encode,
-                              Decode,       EncodeScalar,     DecodeScalar};
+                              Decode,       EncodeStatic,     DecodeScalar};
 
 }  // namespace quern
 #endif  // HWY_ONCE

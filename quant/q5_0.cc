@@ -1,15 +1,13 @@
 // q5_0: 32 five-bit codes minus 16, times one scale.
 //
-// At effort fast, without importance, the rule is ggml's, byte for byte: it maps the element of largest magnitude to code 0, which is -16, and takes
-// the inverse of the scale before the scale is rounded to binary16. Otherwise the
-// encoder aims at the least squared error.
+// At effort fast, without importance, the rule is ggml's, byte for byte: it maps the element of
+// largest magnitude to code 0, which is -16, and takes the inverse of the scale before the scale is
+// rounded to binary16. Otherwise the encoder aims at the least squared error.
+//
 // Source: quant/BLOCKS.md, "q5_0".
-#include <algorithm>
-#include <cmath>
-
-#include "formats/core/bytes.h"
-#include "formats/core/half.h"
+#include "quant/block32_scalar.h"
 #include "quant/codec.h"
+#include "quant/codec_export.h"
 #include "quant/codec_rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -17,85 +15,23 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "quant/block32-inl.h"
+#include "quant/symmetric32-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace quern {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr size_t kElems = 32, kBytes = 22;
-
-// The codes that the extreme is mapped to: the plain rule's, then in the order in which they help.
 // Found by greedy search over four sets of weights.
-constexpr float kReaches[] = {
-    -16.0f, -16.2f, -15.1f, -15.8f, -16.6f, -14.1f, -14.9f, -13.1f,
-    -15.4f, -16.9f, -16.4f, -13.8f, -14.3f, -12.2f, -14.7f, -15.6f};
-constexpr float kWeightedReaches[] = {
-    -16.0f, -16.2f, 15.1f, -17.0f, -14.0f, -15.8f, -13.0f, -17.8f,
-    -16.5f, -14.7f, -12.1f, -19.1f, -15.4f, -14.3f, -17.4f, -13.7f};
+constexpr Reaches kReaches = {{-16.0f, -16.2f, -15.1f, -15.8f, -16.6f, -14.1f, -14.9f, -13.1f,
+                               -15.4f, -16.9f, -16.4f, -13.8f, -14.3f, -12.2f, -14.7f, -15.6f},
+                              {-16.0f, -16.2f, 15.1f, -17.0f, -14.0f, -15.8f, -13.0f, -17.8f,
+                               -16.5f, -14.7f, -12.1f, -19.1f, -15.4f, -14.3f, -17.4f, -13.7f}};
 
-void StoreBlocks(const Tile32& tile, VFloat scale, uint8_t* HWY_RESTRICT out) {
-  StoreLanes<2>(F16BitsFromF32(DFloat(), scale), out, kBytes);
-  StoreLanes<4>(FifthBits(tile), out + 2, kBytes);
-  StoreNibbles(tile, out + 6, kBytes);
-}
-
-void EncodePlain(const float* HWY_RESTRICT blocks, uint8_t* HWY_RESTRICT out) {
-  Tile32 tile;
-  LoadTile32<false>(blocks, nullptr, tile);
-  const auto scale = PlainSymmetric<16>(tile);
-  StoreBlocks(tile, scale, out);
-}
-
-template <bool kWeighted>
-void EncodeSearched(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT importance,
-                    Effort effort, uint8_t* HWY_RESTRICT out) {
-  Tile32 tile;
-  LoadTile32<kWeighted>(blocks, importance, tile);
-  const size_t n_reaches = effort == Effort::kFast ? 4 : effort == Effort::kNormal ? kWeighted ? 12 : 8 : 16;
-  const auto scale = SearchSymmetric<kWeighted, true>(
-      tile, -16, 15, 16, kWeighted ? kWeightedReaches : kReaches, n_reaches);
-  StoreBlocks(tile, scale, out);
-}
-
-void EncodeQ5_0(const EncodeInput& in, uint8_t* out) {
-  ForEachBatch<kElems, kBytes>(
-      in, out, [&](const float* x, const float* w, uint8_t* blocks) HWY_ATTR {
-        if (w != nullptr) {
-          EncodeSearched<true>(x, w, in.effort, blocks);
-        } else if (in.effort == Effort::kFast) {
-          EncodePlain(x, blocks);
-        } else {
-          EncodeSearched<false>(x, nullptr, in.effort, blocks);
-        }
-      });
-}
+void EncodeQ5_0(const EncodeInput& in, uint8_t* out) { Symmetric32<5>::Encode(in, kReaches, out); }
 
 void DecodeQ5_0(const uint8_t* blocks, uint64_t n_elems, float* out) {
-  const DFloat d;
-  const DInt di;
-  const hn::Rebind<uint8_t, DFloat> d8;
-  const auto low_bits = hn::Set(di, 15);
-  for (const float* end = out + n_elems; out != end; out += kElems, blocks += kBytes) {
-    const auto scale = hn::Set(d, F16ToF32(LoadLE<uint16_t>(blocks)));
-    const auto fifth_bits = hn::Set(di, LoadLE<int32_t>(blocks + 2));
-    for (size_t i = 0; i < kElems / 2; i += hn::Lanes(d)) {
-      const auto packed = hn::PromoteTo(di, hn::LoadU(d8, blocks + 6 + i));
-      // Brings bit i of the fifth bits, and bit i + 16, to bit 4.
-      const auto place = hn::Add(hn::Iota(di, 0), hn::Set(di, static_cast<int32_t>(i)));
-      const auto bits = hn::Shr(fifth_bits, place);
-      const auto bit4 = hn::Set(di, 16);
-      const auto low = hn::Or(hn::And(packed, low_bits), hn::And(hn::ShiftLeft<4>(bits), bit4));
-      const auto high =
-          hn::Or(hn::ShiftRight<4>(packed), hn::And(hn::ShiftRight<12>(bits), bit4));
-      const auto center = hn::Set(di, 16);
-      const auto low_y = hn::Mul(hn::ConvertTo(d, hn::Sub(low, center)), scale);
-      const auto high_y = hn::Mul(hn::ConvertTo(d, hn::Sub(high, center)), scale);
-      hn::StoreU(low_y, d, out + i);
-      hn::StoreU(high_y, d, out + kElems / 2 + i);
-    }
-  }
+  Symmetric32<5>::Decode(blocks, n_elems, out);
 }
 
 }  // namespace
@@ -107,65 +43,16 @@ HWY_AFTER_NAMESPACE();
 namespace quern {
 namespace {
 
-constexpr size_t kElems = 32, kBytes = 22;
-
-HWY_EXPORT(EncodeQ5_0);
-HWY_EXPORT(DecodeQ5_0);
-void Encode(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(EncodeQ5_0)(in, out);
-}
-void Decode(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(DecodeQ5_0)(blocks, n_elems, out);
-}
-
-void EncodePlainScalar(const EncodeInput& in, uint8_t* out) {
-  const float* x = in.x;
-  for (const float* end = x + in.n_rows * in.n_cols; x != end; x += kElems, out += kBytes) {
-    float extreme = 0;
-    for (size_t i = 0; i < kElems; ++i) {
-      if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
-    }
-    const float scale = extreme / -16.0f;
-    const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
-    const auto code = [&](float v) -> unsigned {
-      // Such a scale is stored as zero; ggml's codes are then 0.
-      if (!std::isfinite(inverse)) return 0u;
-      return std::min(31u, static_cast<unsigned>(v * inverse + 16.5f));
-    };
-    StoreLE(out, F32ToF16(scale));
-    uint32_t fifth_bits = 0;
-    for (size_t i = 0; i < kElems; ++i) fifth_bits |= code(x[i]) >> 4 << i;
-    StoreLE(out + 2, fifth_bits);
-    for (size_t i = 0; i < kElems / 2; ++i) {
-      out[6 + i] =
-          static_cast<uint8_t>((code(x[i]) & 15) | (code(x[i + kElems / 2]) & 15) << 4);
-    }
-  }
-}
+QUERN_EXPORT_KERNELS(Q5_0);
 
 void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
-  if (in.effort == Effort::kFast && in.importance == nullptr) {
-    EncodePlainScalar(in, out);
-  } else {
-    HWY_STATIC_DISPATCH(EncodeQ5_0)(in, out);
-  }
-}
-
-void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
-  for (uint64_t k = 0; k < n_elems; ++k) {
-    const uint8_t* block = blocks + k / kElems * kBytes;
-    const size_t i = k % kElems;
-    const float scale = F16ToF32(LoadLE<uint16_t>(block));
-    const int packed = block[6 + i % 16];
-    const int q = (i < 16 ? packed & 15 : packed >> 4) | static_cast<int>(LoadLE<uint32_t>(block + 2) >> i & 1) << 4;
-    out[k] = static_cast<float>(q - 16) * scale;
-  }
+  IsPlain(in) ? EncodePlainSymmetricScalar<5>(in, out) : EncodeStatic(in, out);
 }
 
 }  // namespace
 
-const BlockCodec kCodecQ5_0 = {DType::kQ5_0, 65504.0f * 16.0f, Encode, Decode, EncodeScalar,
-                                DecodeScalar};
+const BlockCodec kCodecQ5_0 = {DType::kQ5_0, 65504.0f * 16.0f, Encode,
+                               Decode,       EncodeScalar,     DecodeSymmetricScalar<5>};
 
 }  // namespace quern
 #endif  // HWY_ONCE

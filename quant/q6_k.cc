@@ -5,6 +5,7 @@
 #include "formats/core/bytes.h"
 #include "formats/core/half.h"
 #include "quant/codec.h"
+#include "quant/codec_export.h"
 #include "quant/codec_rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -163,22 +164,12 @@ void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept 
   }
 }
 
-HWY_EXPORT(EncodeQ6K);
-HWY_EXPORT(DecodeQ6K);
-void Encode(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(EncodeQ6K)(in, out);
-}
-void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_STATIC_DISPATCH(EncodeQ6K)(in, out);
-}
-void Decode(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(DecodeQ6K)(blocks, n_elems, out);
-}
+QUERN_EXPORT_KERNELS(Q6K);
 
 }  // namespace
 
 const BlockCodec kCodecQ6K = {DType::kQ6_K, 65504.0f * 1024.0f, Encode,
-                              Decode,       EncodeScalar,     DecodeScalar};
+                              Decode,       EncodeStatic,     DecodeScalar};
 
 }  // namespace quern
 #endif  // HWY_ONCE

@@ -9,7 +9,9 @@
 
 #include "formats/core/bytes.h"
 #include "formats/core/half.h"
+#include "quant/block32_scalar.h"
 #include "quant/codec.h"
+#include "quant/codec_export.h"
 #include "quant/codec_rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -17,7 +19,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "quant/block32-inl.h"
+#include "quant/symmetric32-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace quern {
@@ -80,8 +82,9 @@ void EncodeSearched(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT 
   const DUint du;
   Tile32 tile;
   LoadTile32<kWeighted>(blocks, importance, tile);
-  const size_t n_reaches =
-      effort == Effort::kFast ? 4 : effort == Effort::kNormal ? 8 : std::size(kReaches);
+  const size_t n_reaches = effort == Effort::kFast     ? 4
+                           : effort == Effort::kNormal ? 8
+                                                       : std::size(kReaches);
   const auto scale = SearchSymmetric<kWeighted, false>(tile, -127, 127, 0, kReaches, n_reaches);
   StoreLanes<2>(F16BitsFromF32(DFloat(), scale), out, kQ8Bytes);
   const auto word = [&](size_t i) HWY_ATTR {
@@ -138,8 +141,7 @@ namespace {
 
 constexpr uint64_t kElems = 32, kBytes = 34;
 
-HWY_EXPORT(EncodeQ8_0);
-HWY_EXPORT(DecodeQ8_0);
+QUERN_EXPORT_KERNELS(Q8_0);
 
 void EncodePlainScalar(const EncodeInput& in, uint8_t* out) {
   const float* x = in.x;
@@ -157,11 +159,7 @@ void EncodePlainScalar(const EncodeInput& in, uint8_t* out) {
 }
 
 void EncodeScalar(const EncodeInput& in, uint8_t* out) noexcept {
-  if (in.effort == Effort::kFast && in.importance == nullptr) {
-    EncodePlainScalar(in, out);
-  } else {
-    HWY_STATIC_DISPATCH(EncodeQ8_0)(in, out);
-  }
+  IsPlain(in) ? EncodePlainScalar(in, out) : EncodeStatic(in, out);
 }
 
 void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
@@ -171,13 +169,6 @@ void DecodeScalar(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept 
       out[k + i] = static_cast<float>(LoadLE<int8_t>(blocks + 2 + i)) * scale;
     }
   }
-}
-
-void Encode(const EncodeInput& in, uint8_t* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(EncodeQ8_0)(in, out);
-}
-void Decode(const uint8_t* blocks, uint64_t n_elems, float* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(DecodeQ8_0)(blocks, n_elems, out);
 }
 
 }  // namespace
