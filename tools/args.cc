@@ -27,6 +27,18 @@ uint64_t ParseCount(std::string_view flag, std::string_view text, uint64_t minim
   return value;
 }
 
+double ParseNumber(std::string_view flag, std::string_view text, double above, double maximum) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() ||
+      !(value > above && value <= maximum)) {
+    throw UsageError("usage.flag-value",
+                     fmt::format("{} takes a number above {} and at most {}, not {}", flag, above,
+                                 maximum, Quoted(text)));
+  }
+  return value;
+}
+
 uint64_t ParseSize(std::string_view flag, std::string_view text) {
   struct Unit {
     std::string_view name;

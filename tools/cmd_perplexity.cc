@@ -1,17 +1,16 @@
-// quern perplexity: how well a model predicts a text, and how far it is from a reference.
-#include <fmt/format.h>
-
+// quern perplexity: how well models predict a text, how far they are from a reference, and whether
+// that is good enough.
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "converters/converters.h"
-#include "formats/core/hash.h"
+#include "formats/core/file.h"
 #include "tools/command.h"
+#include "tools/gate_flags.h"
 #include "tools/io_args.h"
-#include "tools/suggest.h"
-#include "tools/table.h"
+#include "tools/report_json.h"
+#include "tools/report_text.h"
 #include "tools/terminal.h"
-#include "verify/divergence.h"
 #include "verify/perplexity.h"
 
 namespace quern {
@@ -19,52 +18,58 @@ namespace {
 
 // A text of more than this is certainly not meant.
 constexpr uint64_t kMaxTextBytes = uint64_t{4} << 30;
-
-std::string Plus(const Estimate& estimate, int digits) {
-  return fmt::format("{:.{}f} ± {:.{}f}", estimate.value, digits, estimate.standard_error,
-                     digits + 1);
-}
-
-nlohmann::ordered_json EstimateJson(const Estimate& estimate) {
-  return {{"value", estimate.value}, {"stderr", estimate.standard_error}};
-}
+constexpr uint64_t kMaxReportBytes = uint64_t{1} << 30;
 
 class PerplexityCommand final : public Command {
  public:
   void AddOptions(CLI::App& app) override {
-    app.add_option("model", model_);
+    app.add_option("models", models_);
     app.add_option("-f,--text", text_, "Text file to predict, taken as bytes")->type_name("FILE");
     app.add_option("--reference", reference_,
                    "Also measure the divergence from this model or checkpoint")
         ->type_name("MODEL");
+    app.add_option("--baseline", baseline_,
+                   "Also compare with an earlier run's --json report on the same text")
+        ->type_name("REPORT");
     app.add_option("-c,--context", context_,
                    "Tokens per window (default: 512, or 2048 with --protocol papers)")
         ->type_name("N");
     app.add_option("--chunks", chunks_, "At most so many windows (default: all)")->type_name("N");
+    app.add_option(
+           "--part", part_,
+           "Only the K-th of N parts of the windows; quern merge puts their reports together")
+        ->type_name("K/N");
     app.add_option("--protocol", protocol_,
                    "llama.cpp (second half of each window counts) or papers (all of it)")
         ->type_name("NAME");
     app.add_option("--compute", compute_, "Products in f32 (the reference) or bf16")
         ->type_name("TYPE");
+    gates_.AddTo(app);
   }
 
   int Run(Session& session) override {
-    if (model_.empty())
+    if (models_.empty())
       throw UsageError("usage.no-input", "no model given")
           .Hint("name a GGUF file or a checkpoint folder");
     if (text_.empty())
       throw UsageError("usage.text", "no text given").Hint("for instance --text wiki.test.raw");
     PerplexityOptions options = Options(session);
+    const std::optional<Report> baseline = ReadBaseline();
+    if (baseline) options.baseline = &*baseline;
     const std::string text = ReadWholeFile(text_, kMaxTextBytes);
     const CheckpointOptions checkpoint{.context_length = {}, .name = "", .log = &session.terminal};
-    const auto model = OpenCheckpoint(model_, checkpoint);
+    std::vector<std::unique_ptr<TensorStore>> opened;
+    std::vector<const TensorStore*> models;
+    for (const std::string& model : models_) {
+      opened.push_back(OpenCheckpoint(model, checkpoint));
+      models.push_back(opened.back().get());
+    }
     const auto reference = reference_.empty() ? nullptr : OpenCheckpoint(reference_, checkpoint);
-    const Report report = reference ? PerplexityAgainst(*model, *reference, text, options)
-                                    : Perplexity(*model, text, options);
+    const std::vector<Report> reports = ComparePerplexity(models, reference.get(), text, options);
     session.terminal.End();
-    if (session.json != "-") PrintOut(TextReport(report));
-    if (session.wants_json()) WriteJson(session, JsonReport(report).dump(2));
-    return 0;
+    if (session.json != "-") PrintOut(ReportsToText(reports));
+    if (session.wants_json()) WriteJson(session, ReportsToJson(reports));
+    return ExitCodeOf(reports);
   }
 
  private:
@@ -83,71 +88,69 @@ class PerplexityCommand final : public Command {
     }
     if (!context_.empty()) options.context = ParseCount("--context", context_, 4, 1 << 24);
     if (!chunks_.empty()) options.chunks = ParseCount("--chunks", chunks_, 1, UINT32_MAX);
+    if (!part_.empty()) ParsePart(options);
+    options.gates =
+        gates_.Understand(!reference_.empty() || !baseline_.empty(), !reference_.empty());
+    options.baseline_name = baseline_;
     options.threads = session.threads;
     if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
     options.progress = &session.terminal;
     return options;
   }
 
-  std::string TextReport(const Report& report) const {
-    std::string out = fmt::format("perplexity  {}\n", Plus(report.perplexity, 4));
-    if (report.divergence) {
-      const Divergence& divergence = *report.divergence;
-      out += fmt::format("reference   {}  {}\n", Plus(divergence.reference_perplexity, 4),
-                         Escaped(divergence.reference_name));
-      out += fmt::format("ln ratio    {}\n", Plus(divergence.ln_perplexity_ratio, 6));
-      out += fmt::format("mean KLD    {} nats\n", Plus(divergence.mean_kld, 6));
-      out += fmt::format("same top-1  {:.3f} ± {:.3f} %\n", 100 * divergence.top1_agreement.value,
-                         100 * divergence.top1_agreement.standard_error);
+  void ParsePart(PerplexityOptions& options) const {
+    const size_t slash = part_.find('/');
+    if (slash == std::string::npos) {
+      throw UsageError("usage.flag-value",
+                       "--part takes K/N, for instance 1/4, not " + Quoted(part_));
     }
-    out += fmt::format("protocol    {}, {} windows of {}, {} predictions, {}, {:.1f} s\n",
-                       NameOf(report.protocol), report.windows, report.context, report.tokens,
-                       NameOf(report.compute), report.seconds);
-    return out;
+    options.parts = ParseCount("--part K/N", part_.substr(slash + 1), 1, UINT32_MAX);
+    options.part = ParseCount("--part K/N", part_.substr(0, slash), 1, options.parts);
+    if (gates_.Any()) {
+      throw UsageError("usage.part", "a part of the text decides no gate")
+          .Hint("give the gates to quern merge");
+    }
+    if (!baseline_.empty()) {
+      throw UsageError("usage.part", "--part and --baseline do not go together");
+    }
   }
 
-  nlohmann::ordered_json JsonReport(const Report& report) const {
-    nlohmann::ordered_json json;
-    json["schema"] = "quern.perplexity/1";
-    json["model"] = Escaped(report.model_name, 4096);
-    json["perplexity"] = report.perplexity.value;
-    json["stderr"] = report.perplexity.standard_error;
-    json["mean_nll_nats"] = EstimateJson(report.mean_nll);
-    json["tokens"] = report.tokens;
-    json["windows"] = report.windows;
-    json["protocol"] = NameOf(report.protocol);
-    json["context"] = report.context;
-    json["compute"] = NameOf(report.compute);
-    json["text_bytes"] = report.text_bytes;
-    json["text_tokens"] = report.text_tokens;
-    json["text_xxh3"] = HexOf(report.text_xxh3);
-    json["seconds"] = report.seconds;
-    if (report.divergence) {
-      const Divergence& divergence = *report.divergence;
-      json["reference"] = {{"model", Escaped(divergence.reference_name, 4096)},
-                           {"perplexity", EstimateJson(divergence.reference_perplexity)},
-                           {"ln_perplexity_ratio", EstimateJson(divergence.ln_perplexity_ratio)},
-                           {"mean_kld_nats", EstimateJson(divergence.mean_kld)},
-                           {"top1_agreement", EstimateJson(divergence.top1_agreement)}};
-    }
-    return json;
+  // Returns the only report of --baseline.
+  std::optional<Report> ReadBaseline() const {
+    if (baseline_.empty()) return std::nullopt;
+    std::vector<Report> reports =
+        ReportsFromJson(ReadWholeFile(baseline_, kMaxReportBytes), baseline_);
+    if (reports.size() == 1) return std::move(reports[0]);
+    throw DataError("baseline.several", "the baseline measured several models")
+        .File(baseline_)
+        .Found(std::to_string(reports.size()) + " reports")
+        .Expected("one")
+        .Hint("measure the model to compare with alone");
   }
 
-  std::string model_, text_, reference_, context_, chunks_;
+  std::vector<std::string> models_;
+  std::string text_, reference_, baseline_, context_, chunks_, part_;
   std::string protocol_ = "llama.cpp", compute_ = "f32";
+  GateFlags gates_;
 };
 
 }  // namespace
 
 const CommandInfo kPerplexityCommand = {
     .name = "perplexity",
-    .summary = "Measure how well a model predicts a text, and its distance from a reference",
-    .usage = "perplexity MODEL --text FILE [--reference BASE]",
+    .summary = "Measure how well models predict a text, and their distance from a reference",
+    .usage = "perplexity MODEL… --text FILE [--reference BASE] [--max-ppl-ratio R …]",
     .examples =
         "  quern perplexity q4_0.gguf --text wiki.test.raw                        perplexity as "
         "llama.cpp defines it\n"
         "  quern perplexity q4_0.gguf --text wiki.test.raw --reference ckpt/      and KL "
         "divergence from the original\n"
+        "  quern perplexity --reference f16.gguf q8_0.gguf q4_0.gguf -f wiki.test.raw   several, "
+        "the reference once\n"
+        "  quern perplexity q4_0.gguf -f wiki.test.raw --reference ckpt/ --max-ppl-ratio 1.02   a "
+        "gate for CI\n"
+        "  quern perplexity q4_0.gguf -f wiki.test.raw --baseline yesterday.json  beside an "
+        "earlier report\n"
         "  quern perplexity m.gguf -f wiki.test.raw --protocol papers -c 2048     whole windows, "
         "as papers report it\n"
         "  quern perplexity m.gguf -f wiki.test.raw --chunks 20 --json            the first 20 "
@@ -157,8 +160,10 @@ const CommandInfo kPerplexityCommand = {
         "512 tokens\n"
         "begin with the begin-of-text token and the second half of each counts; with papers, "
         "windows of 2048\n"
-        "stand as they are and all predictions count. Errors are standard errors over "
-        "predictions.\n",
+        "stand as they are and all predictions count. Errors of comparisons take windows as "
+        "independent, that of\n"
+        "the perplexity predictions, as llama.cpp's. With gates the run ends as soon as all are "
+        "decided.\n",
     .make = [] { return std::unique_ptr<Command>(std::make_unique<PerplexityCommand>()); },
 };
 

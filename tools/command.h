@@ -63,7 +63,7 @@ std::span<const CommandInfo* const> AllCommands();
 
 // One per cmd_*.cc.
 extern const CommandInfo kConvertCommand, kQuantizeCommand, kInspectCommand, kCheckCommand,
-    kDiffCommand, kPerplexityCommand, kTypesCommand;
+    kDiffCommand, kPerplexityCommand, kMergeCommand, kTypesCommand;
 
 // Returns an error of code kUsage. `hint` may be empty; then it points to the help.
 Error UsageError(std::string_view id, std::string_view what);
@@ -72,6 +72,10 @@ Error UsageError(std::string_view id, std::string_view what);
 // Throws: Error kUsage naming `flag`.
 uint64_t ParseCount(std::string_view flag, std::string_view text, uint64_t minimum,
                     uint64_t maximum);
+
+// Returns the number in `text`, which must be above `above` and at most `maximum`.
+// Throws: Error kUsage naming `flag`.
+double ParseNumber(std::string_view flag, std::string_view text, double above, double maximum);
 
 // Returns the bytes in `text`: a decimal number with an optional unit (KiB, MiB, GiB, TiB, or
 // K, M, G, T meaning the same; kB, MB, GB, TB are powers of ten).

@@ -6,7 +6,7 @@ namespace quern {
 std::span<const CommandInfo* const> AllCommands() {
   static constexpr const CommandInfo* kCommands[] = {
       &kConvertCommand, &kQuantizeCommand,   &kInspectCommand, &kCheckCommand,
-      &kDiffCommand,    &kPerplexityCommand, &kTypesCommand,
+      &kDiffCommand,    &kPerplexityCommand, &kMergeCommand,   &kTypesCommand,
   };
   return kCommands;
 }

@@ -33,12 +33,12 @@ void ForEachRow(uint64_t n_rows, const std::function<void(uint64_t)>& body) {
 
 // The tensors of one layer.
 struct Layer {
-  std::vector<float> attn_norm;      // [d_model]
-  StoredMatrix q, k, v;              // [heads * head_dim, d_model]
-  StoredMatrix attn_output;          // [d_model, n_heads * head_dim]
-  std::vector<float> ffn_norm;       // [d_model]
-  StoredMatrix ffn_gate, ffn_up;     // [d_ff, d_model]
-  StoredMatrix ffn_down;             // [d_model, d_ff]
+  std::vector<float> attn_norm;   // [d_model]
+  StoredMatrix q, k, v;           // [heads * head_dim, d_model]
+  StoredMatrix attn_output;       // [d_model, n_heads * head_dim]
+  std::vector<float> ffn_norm;    // [d_model]
+  StoredMatrix ffn_gate, ffn_up;  // [d_ff, d_model]
+  StoredMatrix ffn_down;          // [d_model, d_ff]
 };
 
 // Finds tensors by role and checks what they are.
@@ -156,18 +156,20 @@ class Llama final : public LanguageModel {
       layers_.push_back(std::move(layer));
     }
     output_norm_ = linear_.DecodeVector(find.Vector(TensorRole::kOutputNorm, {}, d));
-    output_ = spec_.tied_embeddings
-                  ? embedding_
-                  : find.Matrix(TensorRole::kOutput, {}, spec_.vocab_size, d);
+    output_ = spec_.tied_embeddings ? embedding_
+                                    : find.Matrix(TensorRole::kOutput, {}, spec_.vocab_size, d);
     ReadRotaryDivisors(find);
   }
 
   const ModelSpec& spec() const override { return spec_; }
 
-  uint64_t ActivationBytes(uint64_t n_windows, uint64_t context) const override {
-    const uint64_t row_bytes = (spec_.d_model + HiddenDim() + InnerDim()) * sizeof(float);
-    return n_windows * context *
-           (row_bytes + linear_.InputBytes(std::max(HiddenDim(), InnerDim())));
+  uint64_t ActivationBytes(uint64_t n_windows, uint64_t context,
+                           uint64_t part_rows) const override {
+    const uint64_t n_rows = n_windows * PartRows(context, part_rows);
+    const uint64_t n_elems = n_windows * context * spec_.d_model + n_rows * HiddenDim() +
+                             InnerElems(n_windows, context, part_rows);
+    return n_elems * sizeof(float) +
+           n_rows * linear_.InputBytes(std::max<uint64_t>(HiddenDim(), spec_.d_ff));
   }
 
   uint64_t WorkspaceBytes(uint64_t context) const override {
@@ -175,7 +177,11 @@ class Llama final : public LanguageModel {
     return Linear::WorkspaceBytes(max_cols) + AttentionWorkspaceBytes(context, spec_.head_dim);
   }
 
-  void Forward(const WindowBatch& batch, std::span<float> hidden) const override;
+  void Embed(const WindowBatch& batch, std::span<float> x) const override;
+  void RunLayers(const WindowBatch& batch, uint32_t begin, uint32_t end,
+                 std::span<float> x) const override;
+  void Finish(const WindowBatch& batch, std::span<const float> x,
+              std::span<float> hidden) const override;
 
   void Logits(std::span<const float> hidden, uint64_t begin, uint64_t count,
               std::span<float> logits) const override {
@@ -185,7 +191,7 @@ class Llama final : public LanguageModel {
   }
 
  private:
-  // Rows of each window that are still computed: positions [begin, begin + count).
+  // Rows of each window that are computed: positions [begin, begin + count).
   struct Rows {
     uint64_t n_windows, begin, count;
     uint64_t total() const { return n_windows * count; }
@@ -193,13 +199,30 @@ class Llama final : public LanguageModel {
 
   uint64_t QueryDim() const { return uint64_t{spec_.n_heads} * spec_.head_dim; }
   uint64_t KeyDim() const { return uint64_t{spec_.n_kv_heads} * spec_.head_dim; }
-  // Widths of the two scratch buffers: normed rows or attention's result; q, k and v or the
-  // feed-forward's inner values.
+  // Width of normed rows and of attention's result.
   uint64_t HiddenDim() const { return std::max<uint64_t>(spec_.d_model, QueryDim()); }
-  uint64_t InnerDim() const { return std::max<uint64_t>(QueryDim() + 2 * KeyDim(), spec_.d_ff); }
+  // Rows of a window that go through a layer together.
+  static uint64_t PartRows(uint64_t context, uint64_t part_rows) {
+    return part_rows == 0 ? context : std::min(part_rows, context);
+  }
+  // Floats for q, k, v and the feed-forward's inside, which share what they can.
+  uint64_t InnerElems(uint64_t n_windows, uint64_t context, uint64_t part_rows) const {
+    const uint64_t part = PartRows(context, part_rows);
+    if (part == context) {
+      return n_windows * context * std::max<uint64_t>(QueryDim() + 2 * KeyDim(), spec_.d_ff);
+    }
+    return n_windows * (context * 2 * KeyDim() + part * std::max<uint64_t>(QueryDim(), spec_.d_ff));
+  }
+  // What a layer works with beside the residual stream.
+  struct Scratch {
+    float *normed, *k, *v, *q, *ffn;
+  };
 
   void ReadRotaryDivisors(const TensorFinder& find);
-  void Embed(std::span<const int32_t> tokens, float* x) const;
+  void KeysAndValues(const Layer& layer, const RotaryTable& rotary, Rows rows, const float* x,
+                     const Scratch& scratch) const;
+  void AttendAndFeed(const Layer& layer, const RotaryTable& rotary, uint64_t context, Rows rows,
+                     float* x, const Scratch& scratch) const;
   void Norm(const float* x, const std::vector<float>& weight, uint64_t n_rows, float* out) const;
   void Rotate(const RotaryTable& rotary, Rows rows, uint64_t n_heads, float* heads) const;
 
@@ -226,16 +249,17 @@ void Llama::ReadRotaryDivisors(const TensorFinder& find) {
   }
 }
 
-void Llama::Embed(std::span<const int32_t> tokens, float* x) const {
-  for (const int32_t token : tokens) {
+void Llama::Embed(const WindowBatch& batch, std::span<float> x) const {
+  for (const int32_t token : batch.tokens) {
     if (token >= 0 && static_cast<uint32_t>(token) < spec_.vocab_size) continue;
     throw DataError("forward.token", "a token has no row in the embedding")
         .File(file_)
         .Found(std::to_string(token))
         .Expected("less than " + std::to_string(spec_.vocab_size));
   }
-  ForEachRow(tokens.size(), [&](uint64_t row) {
-    linear_.Decode(embedding_, static_cast<uint64_t>(tokens[row]), 1, x + row * spec_.d_model);
+  ForEachRow(batch.tokens.size(), [&](uint64_t row) {
+    linear_.Decode(embedding_, static_cast<uint64_t>(batch.tokens[row]), 1,
+                   x.data() + row * spec_.d_model);
   });
 }
 
@@ -262,55 +286,86 @@ void KeepRows(float* x, uint64_t width, uint64_t context, uint64_t n_windows, ui
   }
 }
 
-void Llama::Forward(const WindowBatch& batch, std::span<float> hidden) const {
-  const uint64_t d = spec_.d_model;
-  const uint64_t q_dim = QueryDim();
-  const uint64_t kv_dim = KeyDim();
+void Llama::RunLayers(const WindowBatch& batch, uint32_t begin, uint32_t end,
+                      std::span<float> x) const {
   const uint64_t n_tokens = batch.n_windows * batch.context;
+  const uint64_t part = PartRows(batch.context, batch.part_rows);
   const RotaryTable rotary(batch.context, spec_.head_dim, double{spec_.rope_theta},
                            double{spec_.rope_linear_factor.value_or(1.0f)}, rotary_divisors_);
+  std::vector<float> normed(batch.n_windows * part *
+                            HiddenDim());  // a norm's or attention's result
+  std::vector<float> inner(InnerElems(batch.n_windows, batch.context, batch.part_rows));
+  Scratch scratch;
+  scratch.normed = normed.data();
+  scratch.k = inner.data();                     // [n_tokens, kv_dim]
+  scratch.v = scratch.k + n_tokens * KeyDim();  // [n_tokens, kv_dim]
+  scratch.q = scratch.v + n_tokens * KeyDim();  // [n_windows * part, q_dim]
+  // The feed-forward's inside [n_windows * part, d_ff] takes the place of keys and values only
+  // where no later part of the window looks at them.
+  scratch.ffn = part == batch.context ? inner.data() : scratch.q;
 
-  std::vector<float> x(n_tokens * d);                // the residual stream
-  std::vector<float> normed(n_tokens * HiddenDim()); // a norm's or attention's result
-  std::vector<float> inner(n_tokens * InnerDim());   // q, k, v; then the feed-forward's inside
-  Embed(batch.tokens, x.data());                     // x [n_tokens, d]
-
-  Rows rows = {batch.n_windows, 0, batch.context};
-  for (const Layer& layer : layers_) {
-    float* k = inner.data();              // [n_tokens, kv_dim]
-    float* v = k + n_tokens * kv_dim;     // [n_tokens, kv_dim]
-    float* q = v + n_tokens * kv_dim;     // [rows, q_dim]
-
-    Norm(x.data(), layer.attn_norm, n_tokens, normed.data());     // normed [n_tokens, d]
-    linear_.Multiply(layer.k, {normed.data(), n_tokens, d}, k);
-    linear_.Multiply(layer.v, {normed.data(), n_tokens, d}, v);
-    Rotate(rotary, {batch.n_windows, 0, batch.context}, spec_.n_kv_heads, k);
-    if (&layer == &layers_.back()) {
+  for (uint32_t i = begin; i < end; ++i) {
+    const Layer& layer = layers_[i];
+    for (uint64_t first = 0; first < batch.context; first += part) {
+      KeysAndValues(layer, rotary, {batch.n_windows, first, std::min(part, batch.context - first)},
+                    x.data(), scratch);
+    }
+    Rows rows = {batch.n_windows, 0, batch.context};
+    if (i + 1 == spec_.n_layers) {
       // Nothing looks at the last layer's rows but the vocabulary: only the scored ones go on.
       rows = {batch.n_windows, batch.scored_begin, batch.n_scored};
-      KeepRows(normed.data(), d, batch.context, rows.n_windows, rows.begin, rows.count);
-      KeepRows(x.data(), d, batch.context, rows.n_windows, rows.begin, rows.count);
+      KeepRows(x.data(), spec_.d_model, batch.context, rows.n_windows, rows.begin, rows.count);
     }
-    const uint64_t n_rows = rows.total();
-    linear_.Multiply(layer.q, {normed.data(), n_rows, d}, q);
-    Rotate(rotary, rows, spec_.n_heads, q);
-    Attend({.n_windows = rows.n_windows,
-            .context = batch.context,
-            .query_begin = rows.begin,
-            .n_queries = rows.count,
-            .n_heads = spec_.n_heads,
-            .n_kv_heads = spec_.n_kv_heads,
-            .head_dim = spec_.head_dim},
-           q, k, v, normed.data());                                      // normed [rows, q_dim]
-    linear_.MultiplyAdd(layer.attn_output, {normed.data(), n_rows, q_dim}, x.data());
-
-    Norm(x.data(), layer.ffn_norm, n_rows, normed.data());              // normed [rows, d]
-    linear_.MultiplySwiGlu(layer.ffn_gate, layer.ffn_up, {normed.data(), n_rows, d},
-                           inner.data());                               // inner [rows, d_ff]
-    linear_.MultiplyAdd(layer.ffn_down, {inner.data(), n_rows, spec_.d_ff}, x.data());
+    for (uint64_t first = 0; first < rows.count; first += part) {
+      AttendAndFeed(layer, rotary, batch.context,
+                    {rows.n_windows, rows.begin + first, std::min(part, rows.count - first)},
+                    x.data() + first * spec_.d_model, scratch);
+    }
     if (batch.layer_done) batch.layer_done();
   }
-  Norm(x.data(), output_norm_, rows.total(), hidden.data());            // hidden [rows, d]
+}
+
+// Keys and values of the rows, whose residual stream begins at row `rows.begin` of `x`.
+void Llama::KeysAndValues(const Layer& layer, const RotaryTable& rotary, Rows rows, const float* x,
+                          const Scratch& scratch) const {
+  const uint64_t d = spec_.d_model;
+  const uint64_t kv_dim = KeyDim();
+  float* k = scratch.k + rows.begin * kv_dim;
+  Norm(x + rows.begin * d, layer.attn_norm, rows.total(), scratch.normed);  // normed [rows, d]
+  linear_.Multiply(layer.k, {scratch.normed, rows.total(), d}, k);
+  linear_.Multiply(layer.v, {scratch.normed, rows.total(), d}, scratch.v + rows.begin * kv_dim);
+  Rotate(rotary, rows, spec_.n_kv_heads, k);
+}
+
+// The rest of the layer for the rows, whose residual stream is `x` [rows, d].
+void Llama::AttendAndFeed(const Layer& layer, const RotaryTable& rotary, uint64_t context,
+                          Rows rows, float* x, const Scratch& scratch) const {
+  const uint64_t d = spec_.d_model;
+  const uint64_t q_dim = QueryDim();
+  const uint64_t n_rows = rows.total();
+  float* normed = scratch.normed;
+  Norm(x, layer.attn_norm, n_rows, normed);  // normed [rows, d]
+  linear_.Multiply(layer.q, {normed, n_rows, d}, scratch.q);
+  Rotate(rotary, rows, spec_.n_heads, scratch.q);
+  Attend({.n_windows = rows.n_windows,
+          .context = context,
+          .query_begin = rows.begin,
+          .n_queries = rows.count,
+          .n_heads = spec_.n_heads,
+          .n_kv_heads = spec_.n_kv_heads,
+          .head_dim = spec_.head_dim},
+         scratch.q, scratch.k, scratch.v, normed);  // normed [rows, q_dim]
+  linear_.MultiplyAdd(layer.attn_output, {normed, n_rows, q_dim}, x);
+
+  Norm(x, layer.ffn_norm, n_rows, normed);  // normed [rows, d]
+  linear_.MultiplySwiGlu(layer.ffn_gate, layer.ffn_up, {normed, n_rows, d},
+                         scratch.ffn);  // ffn [rows, d_ff]
+  linear_.MultiplyAdd(layer.ffn_down, {scratch.ffn, n_rows, spec_.d_ff}, x);
+}
+
+void Llama::Finish(const WindowBatch& batch, std::span<const float> x,
+                   std::span<float> hidden) const {
+  Norm(x.data(), output_norm_, batch.n_windows * batch.n_scored, hidden.data());
 }
 
 }  // namespace

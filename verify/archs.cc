@@ -2,6 +2,7 @@
 
 #include <array>
 #include <string>
+#include <vector>
 
 #include "formats/core/error.h"
 #include "formats/gguf_metadata.h"
@@ -13,6 +14,13 @@ namespace {
 constexpr std::array<const ArchInfo*, 1> kArchs = {&kArchLlama};
 
 }  // namespace
+
+void LanguageModel::Forward(const WindowBatch& batch, std::span<float> hidden) const {
+  std::vector<float> x(batch.n_windows * batch.context * spec().d_model);
+  Embed(batch, x);
+  RunLayers(batch, 0, spec().n_layers, x);
+  Finish(batch, x, hidden);
+}
 
 std::span<const ArchInfo* const> AllArchs() { return kArchs; }
 

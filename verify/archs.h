@@ -31,6 +31,10 @@ struct WindowBatch {
   // The positions [scored_begin, scored_begin + n_scored) of each window go on to the vocabulary.
   uint64_t scored_begin = 0;
   uint64_t n_scored = 0;
+  // Where not even one window fits in memory: so many of its positions are computed at a time, and
+  // each weight is read once for each such part. 0: all of them. Requires otherwise: n_windows
+  // == 1.
+  uint64_t part_rows = 0;
   // Called behind each layer, on the calling thread; may be empty.
   std::function<void()> layer_done = {};
 };
@@ -42,18 +46,32 @@ class LanguageModel {
   virtual ~LanguageModel() = default;
   virtual const ModelSpec& spec() const = 0;
 
-  // Returns the bytes that Forward needs for its batch beside `hidden`.
-  // Units: bytes.
-  virtual uint64_t ActivationBytes(uint64_t n_windows, uint64_t context) const = 0;
+  // Returns the bytes that Forward needs for its batch beside `hidden`; part_rows as in
+  // WindowBatch. Units: bytes.
+  virtual uint64_t ActivationBytes(uint64_t n_windows, uint64_t context,
+                                   uint64_t part_rows = 0) const = 0;
   // Returns the bytes that each thread works with.
   // Units: bytes.
   virtual uint64_t WorkspaceBytes(uint64_t context) const = 0;
 
-  // Sends `batch` through all layers and writes what the output matrix is multiplied with.
-  // Shape: hidden [n_windows * n_scored, d_model].
-  // Cost: every weight is read and decoded once.
+  // Writes the residual stream that the first layer gets.
+  // Shape: x [n_windows * context, d_model].
   // Throws: as TensorStore::ReadRows; Error kData "forward.token" for an id outside the vocabulary.
-  virtual void Forward(const WindowBatch& batch, std::span<float> hidden) const = 0;
+  virtual void Embed(const WindowBatch& batch, std::span<float> x) const = 0;
+  // Sends `x` through the layers [begin, end). Behind the last layer, the scored rows stand
+  // together at the front of `x`: [n_windows * n_scored, d_model]. Throws: as
+  // TensorStore::ReadRows.
+  virtual void RunLayers(const WindowBatch& batch, uint32_t begin, uint32_t end,
+                         std::span<float> x) const = 0;
+  // Writes what the output matrix is multiplied with, from what the last layer left in `x`.
+  // Shape: hidden [n_windows * n_scored, d_model].
+  virtual void Finish(const WindowBatch& batch, std::span<const float> x,
+                      std::span<float> hidden) const = 0;
+
+  // All three: sends `batch` through the whole model.
+  // Cost: every weight is read and decoded once (once per part of a window, see part_rows).
+  // Throws: as Embed and RunLayers.
+  void Forward(const WindowBatch& batch, std::span<float> hidden) const;
 
   // Writes the logits of the vocabulary's entries [begin, begin + count) for rows of `hidden`.
   // Shape: hidden [n_rows, d_model]; logits [n_rows, count].
@@ -71,9 +89,9 @@ struct ArchInfo {
 std::span<const ArchInfo* const> AllArchs();
 
 // Returns the model in `store`, its tensors found and their shapes checked.
-// Throws: Error kUnsupported "arch.unknown" or "arch.dtype"; kData "arch.spec", "arch.missing-tensor"
-// or "arch.shape", which name tensor, found and expected.
-// Requires: `store` outlives the model.
+// Throws: Error kUnsupported "arch.unknown" or "arch.dtype"; kData "arch.spec",
+// "arch.missing-tensor" or "arch.shape", which name tensor, found and expected. Requires: `store`
+// outlives the model.
 std::unique_ptr<LanguageModel> OpenLanguageModel(const TensorStore& store,
                                                  const ForwardOptions& options);
 

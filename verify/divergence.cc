@@ -1,77 +1,106 @@
 #include "verify/divergence.h"
 
-#include <chrono>
-#include <string>
+#include <algorithm>
+#include <cmath>
+#include <vector>
 
-#include "formats/core/error.h"
-#include "verify/evaluate.h"
-#include "verify/report_builder.h"
+#include "formats/core/check.h"
+#include "verify/statistics.h"
 
 namespace quern {
 namespace {
 
-void CheckSameVocabulary(const TensorStore& model, const TensorStore& reference,
-                         const TextWindows& windows, std::string_view text,
-                         const PerplexityOptions& options) {
-  const auto differ = [&](std::string_view what, const std::string& found,
-                          const std::string& expected) {
-    throw DataError("divergence.vocabulary", what)
-        .File(model.name())
-        .Found(found)
-        .Expected(expected + ", as in " + Quoted(reference.name()))
-        .Hint("both models must have the same vocabulary");
-  };
-  const uint64_t size = model.manifest().spec->vocab_size;
-  const uint64_t reference_size = reference.manifest().spec->vocab_size;
-  if (size != reference_size) {
-    differ("the vocabularies of model and reference differ in size", std::to_string(size),
-           std::to_string(reference_size));
+std::vector<double> RatiosOf(const Predictions& predictions) {
+  std::vector<double> ratios(predictions.nll.size());
+  for (size_t i = 0; i < ratios.size(); ++i) {
+    ratios[i] = predictions.nll[i] - predictions.reference_nll[i];
   }
-  const TextWindows reference_windows = CutText(reference, text, options);
-  if (windows.text_tokens != reference_windows.text_tokens ||
-      windows.inputs != reference_windows.inputs || windows.targets != reference_windows.targets) {
-    differ("model and reference read the text as different tokens",
-           std::to_string(windows.text_tokens) + " tokens",
-           std::to_string(reference_windows.text_tokens) + " tokens, the same ones");
-  }
+  return ratios;
 }
 
-std::vector<double> Differences(const std::vector<double>& a, const std::vector<double>& b) {
-  std::vector<double> differences(a.size());
-  for (size_t i = 0; i < a.size(); ++i) differences[i] = a[i] - b[i];
-  return differences;
+std::vector<double> DeltaPOf(const Predictions& predictions) {
+  std::vector<double> deltas(predictions.nll.size());
+  for (size_t i = 0; i < deltas.size(); ++i) {
+    deltas[i] = std::exp(-predictions.nll[i]) - std::exp(-predictions.reference_nll[i]);
+  }
+  return deltas;
+}
+
+// One where, of `mask`, just the bits `wanted` are set; else zero.
+std::vector<double> Where(const Predictions& predictions, int mask, int wanted) {
+  std::vector<double> is(predictions.top1.size());
+  std::ranges::transform(predictions.top1, is.begin(),
+                         [=](uint8_t bits) { return (bits & mask) == wanted ? 1.0 : 0.0; });
+  return is;
+}
+
+// The root of a mean of squares, and its error by the delta method: the mean's / (2 root).
+Estimate RootOf(const Estimate& mean) {
+  const double root = std::sqrt(mean.value);
+  return {root, root > 0 ? mean.standard_error / (2 * root) : mean.standard_error};
 }
 
 }  // namespace
 
+Divergence DivergenceOf(const Predictions& predictions, uint64_t per_window) {
+  const size_t n = predictions.nll.size();
+  QUERN_CHECK(n > 0 && predictions.reference_nll.size() == n && predictions.kld.size() == n &&
+              predictions.top1.size() == n);
+  const auto mean = [&](const std::vector<double>& values) {
+    return EstimateOverWindows(values, per_window);
+  };
+  Divergence divergence;
+  divergence.reference_perplexity = ExpOf(EstimateMean(predictions.reference_nll));
+  divergence.ln_perplexity_ratio = mean(RatiosOf(predictions));
+  divergence.perplexity_ratio = ExpOf(divergence.ln_perplexity_ratio);
+  divergence.kld = Describe(predictions.kld, per_window);
+  std::vector<double> delta_p = DeltaPOf(predictions);
+  divergence.delta_p = Describe(delta_p, per_window);
+  for (double& delta : delta_p) delta *= delta;
+  divergence.rms_delta_p = RootOf(mean(delta_p));
+  divergence.top1_agreement = mean(Where(predictions, kSameTop1, kSameTop1));
+  const int both = kReferenceRight | kModelRight;
+  std::vector<double> flips = Where(predictions, both, kReferenceRight);
+  divergence.lost = mean(flips);
+  const std::vector<double> gained = Where(predictions, both, kModelRight);
+  divergence.gained = mean(gained);
+  std::ranges::transform(flips, gained, flips.begin(), std::plus<>());
+  divergence.flips = mean(flips);
+  return divergence;
+}
+
+WindowSeries SeriesOf(std::span<const uint64_t> places, const Predictions& predictions,
+                      uint64_t per_window) {
+  WindowSeries series;
+  series.place.assign(places.begin(), places.end());
+  series.nll = WindowMeans(predictions.nll, per_window);
+  QUERN_CHECK(series.nll.size() == places.size());
+  if (predictions.reference_nll.empty()) return series;
+  series.reference_nll = WindowMeans(predictions.reference_nll, per_window);
+  series.kld = WindowMeans(predictions.kld, per_window);
+  series.delta_p = WindowMeans(DeltaPOf(predictions), per_window);
+  series.top1_agreement = WindowMeans(Where(predictions, kSameTop1, kSameTop1), per_window);
+  return series;
+}
+
+void Summarize(std::span<const uint64_t> places, std::string_view reference_name, Report& report) {
+  const Predictions& predictions = report.predictions;
+  QUERN_CHECK(!places.empty() && predictions.nll.size() % places.size() == 0);
+  const uint64_t per_window = predictions.nll.size() / places.size();
+  report.windows = places.size();
+  report.tokens = predictions.nll.size();
+  report.mean_nll = EstimateMean(predictions.nll);
+  report.perplexity = ExpOf(report.mean_nll);
+  report.series = SeriesOf(places, predictions, per_window);
+  if (predictions.reference_nll.empty()) return;
+  report.divergence = DivergenceOf(predictions, per_window);
+  report.divergence->reference_name = reference_name;
+}
+
 Report PerplexityAgainst(const TensorStore& model, const TensorStore& reference,
                          std::string_view text, const PerplexityOptions& options) {
-  const auto start = std::chrono::steady_clock::now();
-  const auto opened = OpenLanguageModel(model, options.forward);
-  const auto opened_reference = OpenLanguageModel(reference, options.forward);
-  const TextWindows windows = CutText(model, text, options);
-  CheckSameVocabulary(model, reference, windows, text, options);
-
-  const Candidate base = {opened_reference.get(), reference.name()};
-  Predictions predictions = Evaluate({opened.get(), model.name()}, &base, windows, options);
-
-  Divergence divergence;
-  divergence.reference_name = reference.name();
-  divergence.reference_perplexity = PerplexityOf(EstimateMean(predictions.reference_nll));
-  divergence.mean_kld = EstimateMean(predictions.kld);
-  divergence.top1_agreement = EstimateMean(
-      std::vector<double>(predictions.same_top1.begin(), predictions.same_top1.end()));
-  divergence.ln_perplexity_ratio =
-      EstimateMean(Differences(predictions.nll, predictions.reference_nll));
-  divergence.reference_nll = std::move(predictions.reference_nll);
-  divergence.kld = std::move(predictions.kld);
-  divergence.same_top1 = std::move(predictions.same_top1);
-
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  Report report =
-      MakeReport(model, text, windows, options, std::move(predictions.nll), seconds.count());
-  report.divergence = std::move(divergence);
-  return report;
+  const TensorStore* const models[] = {&model};
+  return std::move(ComparePerplexity(models, &reference, text, options).front());
 }
 
 }  // namespace quern

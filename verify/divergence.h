@@ -1,14 +1,29 @@
-// Perplexity of a model together with its divergence from a reference, both evaluated in step: no
-// file of logits, and never more of them than a tile of the vocabulary.
+// How far a model's predictions are from a reference's: what follows from the values of single
+// predictions. verify/DIVERGENCE.md has the formulas.
 #pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
 
 #include "verify/perplexity.h"
 
 namespace quern {
 
+// Returns what `predictions` say, all but the reference's name.
+// Requires: `predictions` has a reference; per_window divides their number.
+Divergence DivergenceOf(const Predictions& predictions, uint64_t per_window);
+
+// Returns the means over each window; `places` are the windows'.
+WindowSeries SeriesOf(std::span<const uint64_t> places, const Predictions& predictions,
+                      uint64_t per_window);
+
+// Sets what follows from report.predictions and the windows' places in the text: numbers of windows
+// and tokens, means, series, and with a reference the divergence from it.
+void Summarize(std::span<const uint64_t> places, std::string_view reference_name, Report& report);
+
 // Measures `model` and `reference` over `text`; Report::divergence is set.
-// Throws: as Perplexity; Error kData "divergence.vocabulary" where the two do not turn the text into
-// the same tokens or their vocabularies differ in size.
+// Throws: as ComparePerplexity.
 Report PerplexityAgainst(const TensorStore& model, const TensorStore& reference,
                          std::string_view text, const PerplexityOptions& options);
 

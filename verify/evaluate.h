@@ -1,7 +1,10 @@
-// One model, or a model and a reference in step, over the windows of a text.
+// Models, and a reference, in step over the windows of a text.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
+#include <string_view>
 #include <vector>
 
 #include "verify/archs.h"
@@ -15,19 +18,19 @@ struct Candidate {
   std::string_view name;
 };
 
-// One value per prediction that counts, window by window.
-struct Predictions {
-  std::vector<double> nll;            // of the model. Units: nats.
-  std::vector<double> reference_nll;  // empty without a reference, as the next two
-  std::vector<double> kld;            // KL(reference || model). Units: nats.
-  std::vector<uint8_t> same_top1;     // 1 where both find the same token most likely
+// When a run may end before the last window.
+struct Looks {
+  std::vector<uint64_t> windows;  // rising: after so many windows …
+  // … this is asked, with what all models predicted so far; true ends the run.
+  std::function<bool(std::span<const Predictions>)> enough;
 };
 
-// Evaluates `candidate`, and `reference` where it is given, over all windows: groups of as many as
-// fit options.memory_bytes go through the layers together, then the vocabulary tile by tile.
-// An eighth of the memory is left to what threads work with.
-// Throws: as PerplexityAgainst.
-Predictions Evaluate(const Candidate& candidate, const Candidate* reference,
-                     const TextWindows& windows, const PerplexityOptions& options);
+// Evaluates `models`, and `reference` where it is given, over the windows: groups of as many as fit
+// options.memory_bytes go through the layers together, then the vocabulary tile by tile. Returns
+// one Predictions per model; what they hold does not depend on which other models are there. An
+// eighth of the memory is left to what threads work with. Throws: as ComparePerplexity.
+std::vector<Predictions> Evaluate(std::span<const Candidate> models, const Candidate* reference,
+                                  const TextWindows& windows, const PerplexityOptions& options,
+                                  const Looks& looks = {});
 
 }  // namespace quern

@@ -1,57 +1,163 @@
 #include "verify/perplexity.h"
 
+#include <algorithm>
 #include <chrono>
-#include <cmath>
+#include <memory>
+#include <string>
 
+#include "formats/core/error.h"
 #include "formats/core/hash.h"
+#include "verify/baseline.h"
+#include "verify/divergence.h"
 #include "verify/evaluate.h"
-#include "verify/report_builder.h"
 
 namespace quern {
+namespace {
 
-Estimate EstimateMean(std::span<const double> values) {
-  if (values.empty()) return {};
-  const auto n = static_cast<double>(values.size());
-  double sum = 0;
-  for (const double value : values) sum += value;
-  const double mean = sum / n;
-  double squares = 0;
-  for (const double value : values) squares += (value - mean) * (value - mean);
-  return {mean, values.size() < 2 ? 0.0 : std::sqrt(squares / n / (n - 1))};
+void CheckSameVocabulary(const TensorStore& model, const TensorStore& base,
+                         const TextWindows& base_windows, std::string_view text,
+                         const PerplexityOptions& options) {
+  const auto differ = [&](std::string_view what, const std::string& found,
+                          const std::string& expected) {
+    throw DataError("divergence.vocabulary", what)
+        .File(model.name())
+        .Found(found)
+        .Expected(expected + ", as in " + Quoted(base.name()))
+        .Hint("models must have the same vocabulary to be compared");
+  };
+  const uint64_t size = model.manifest().spec->vocab_size;
+  const uint64_t base_size = base.manifest().spec->vocab_size;
+  if (size != base_size) {
+    differ("the vocabularies of two models differ in size", std::to_string(size),
+           std::to_string(base_size));
+  }
+  const TextWindows windows = CutText(model, text, options);
+  if (windows.text_tokens != base_windows.text_tokens || windows.inputs != base_windows.inputs ||
+      windows.targets != base_windows.targets) {
+    differ("two models read the text as different tokens",
+           std::to_string(windows.text_tokens) + " tokens",
+           std::to_string(base_windows.text_tokens) + " tokens, the same ones");
+  }
 }
 
-Estimate PerplexityOf(const Estimate& mean_nll) {
-  const double perplexity = std::exp(mean_nll.value);
-  return {perplexity, perplexity * mean_nll.standard_error};
-}
-
-Report MakeReport(const TensorStore& model, std::string_view text, const TextWindows& windows,
-                  const PerplexityOptions& options, std::vector<double> nll, double seconds) {
+// What is known before anything is evaluated.
+Report ReportFor(const TensorStore& model, std::string_view text, const TextWindows& windows,
+                 const PerplexityOptions& options) {
   Report report;
   report.model_name = model.name();
+  for (const TensorInfo& tensor : model.manifest().tensors) {
+    report.model_bytes += tensor.size_bytes();
+    report.model_weights += tensor.rows() * tensor.cols();
+  }
+  report.model_fingerprint = Fingerprint(model);
   report.protocol = options.protocol;
   report.compute = options.forward.compute;
   report.context = windows.context;
-  report.windows = windows.n_windows;
+  report.text_windows = windows.text_windows;
+  report.part = options.part;
+  report.parts = options.parts;
   report.text_bytes = text.size();
   report.text_xxh3 = Xxh3(AsBytes(text));
   report.text_tokens = windows.text_tokens;
-  report.tokens = nll.size();
-  report.mean_nll = EstimateMean(nll);
-  report.perplexity = PerplexityOf(report.mean_nll);
-  report.seconds = seconds;
-  report.nll = std::move(nll);
   return report;
+}
+
+std::string_view NameOrEmpty(const TensorStore* store) {
+  return store == nullptr ? std::string_view() : std::string_view(store->name());
+}
+
+}  // namespace
+
+std::vector<Report> ComparePerplexity(std::span<const TensorStore* const> models,
+                                      const TensorStore* reference, std::string_view text,
+                                      const PerplexityOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<std::unique_ptr<LanguageModel>> opened;
+  std::vector<Candidate> candidates;
+  const auto open = [&](const TensorStore& store) -> Candidate {
+    opened.push_back(OpenLanguageModel(store, options.forward));
+    return {opened.back().get(), store.name()};
+  };
+  for (const TensorStore* model : models) candidates.push_back(open(*model));
+  Candidate base = {};
+  if (reference != nullptr) base = open(*reference);
+
+  const TensorStore& first = reference != nullptr ? *reference : *models.front();
+  TextWindows windows = CutText(first, text, options);
+  for (const TensorStore* model : models) {
+    if (model != &first) CheckSameVocabulary(*model, first, windows, text, options);
+  }
+
+  std::vector<Report> reports;
+  for (const TensorStore* model : models) {
+    reports.push_back(ReportFor(*model, text, windows, options));
+  }
+  std::vector<double> baseline_nll;  // per window
+  if (options.baseline != nullptr) {
+    baseline_nll = AlignBaseline(*options.baseline, options.baseline_name, reports[0], windows);
+  }
+
+  const auto judge = [&](const Predictions& predictions) {
+    const uint64_t done = predictions.nll.size() / windows.n_scored;
+    const std::span places = std::span(windows.places).first(done);
+    const bool against_baseline = reference == nullptr && !baseline_nll.empty();
+    return Judge(options.gates, SeriesOf(places, predictions, windows.n_scored), windows.n_windows,
+                 windows.n_scored,
+                 against_baseline ? std::span(baseline_nll).first(done) : std::span<double>());
+  };
+  Looks looks;
+  if (!options.gates.gates.empty()) {
+    looks.windows = GateLooks(windows.n_windows);
+    looks.enough = [&](std::span<const Predictions> all) {
+      return std::ranges::all_of(all, [&](const Predictions& predictions) {
+        return judge(predictions).decision != Decision::kUndecided;
+      });
+    };
+  }
+  std::vector<Predictions> all =
+      Evaluate(candidates, reference == nullptr ? nullptr : &base, windows, options, looks);
+
+  const uint64_t reference_fingerprint = reference == nullptr ? 0 : Fingerprint(*reference);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  for (size_t i = 0; i < reports.size(); ++i) {
+    Report& report = reports[i];
+    report.seconds = seconds.count();
+    report.predictions = std::move(all[i]);
+    const uint64_t done = report.predictions.nll.size() / windows.n_scored;
+    Summarize(std::span(windows.places).first(done), NameOrEmpty(reference), report);
+    if (reference != nullptr) report.divergence->reference_fingerprint = reference_fingerprint;
+    if (!options.gates.gates.empty()) report.verdict = judge(report.predictions);
+    if (options.baseline != nullptr) {
+      report.baseline = CompareWithBaseline(*options.baseline, options.baseline_name,
+                                            std::span(baseline_nll).first(done), report);
+    }
+  }
+  std::ranges::stable_sort(reports, {}, &Report::model_bytes);
+  return reports;
 }
 
 Report Perplexity(const TensorStore& model, std::string_view text,
                   const PerplexityOptions& options) {
-  const auto start = std::chrono::steady_clock::now();
-  const auto opened = OpenLanguageModel(model, options.forward);
-  const TextWindows windows = CutText(model, text, options);
-  Predictions predictions = Evaluate({opened.get(), model.name()}, nullptr, windows, options);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  return MakeReport(model, text, windows, options, std::move(predictions.nll), seconds.count());
+  const TensorStore* const models[] = {&model};
+  return std::move(ComparePerplexity(models, nullptr, text, options).front());
+}
+
+uint64_t Fingerprint(const TensorStore& model) {
+  Xxh3Stream hash;
+  std::vector<uint8_t> row;
+  const std::vector<TensorInfo>& tensors = model.manifest().tensors;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const TensorInfo& tensor = tensors[i];
+    hash.Update(AsBytes(tensor.name + " " + std::string(NameOf(tensor.dtype)) + " " +
+                        tensor.shape.ToString() + "\n"));
+    if (tensor.rows() == 0) continue;
+    row.resize(tensor.row_bytes());
+    for (const uint64_t at : {uint64_t{0}, tensor.rows() - 1}) {
+      model.ReadRows(i, at, 1, row);
+      hash.Update(row);
+    }
+  }
+  return hash.Digest();
 }
 
 }  // namespace quern

@@ -1,6 +1,7 @@
 #include "verify/windows.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "formats/core/error.h"
@@ -43,6 +44,19 @@ std::vector<int32_t> TokensOf(const TensorStore& model, std::string_view text,
   }
 }
 
+// Returns the places of every window that options.part takes.
+std::vector<uint64_t> PlacesOfPart(const PerplexityOptions& options, uint64_t n_windows) {
+  std::vector<uint64_t> places;
+  for (uint64_t w = options.part - 1; w < n_windows; w += options.parts) places.push_back(w);
+  if (places.empty()) {
+    throw Error(ErrorCode::kUsage, "perplexity.part", "no window is left for this part")
+        .Found(std::to_string(n_windows) + " windows")
+        .Expected("at least one for each of " + std::to_string(options.parts) + " parts")
+        .Hint("cut the text into fewer parts");
+  }
+  return places;
+}
+
 }  // namespace
 
 TextWindows CutText(const TensorStore& model, std::string_view text,
@@ -65,6 +79,7 @@ TextWindows CutText(const TensorStore& model, std::string_view text,
   }
   if (options.chunks > 0) cut.n_windows = std::min(cut.n_windows, options.chunks);
 
+  cut.text_windows = cut.n_windows;
   cut.scored_begin = llama_cpp ? cut.context / 2 : 0;
   cut.n_scored = cut.context - 1 - cut.scored_begin;
   cut.inputs.assign(tokens.begin(),
@@ -77,7 +92,28 @@ TextWindows CutText(const TensorStore& model, std::string_view text,
     // Taken as a target already, where it is one: scored positions lie behind the first token.
     if (llama_cpp && begin_token >= 0) *first = begin_token;
   }
+  cut.places.resize(cut.n_windows);
+  std::iota(cut.places.begin(), cut.places.end(), uint64_t{0});
+  if (options.parts > 1) KeepPlaces(PlacesOfPart(options, cut.n_windows), cut);
   return cut;
+}
+
+void KeepPlaces(std::span<const uint64_t> places, TextWindows& windows) {
+  uint64_t n_kept = 0;
+  for (uint64_t w = 0; w < windows.n_windows; ++w) {
+    if (!std::ranges::binary_search(places, windows.places[w])) continue;
+    const auto move = [&](std::vector<int32_t>& tokens, uint64_t per_window) {
+      std::copy_n(tokens.begin() + static_cast<ptrdiff_t>(w * per_window), per_window,
+                  tokens.begin() + static_cast<ptrdiff_t>(n_kept * per_window));
+    };
+    move(windows.inputs, windows.context);
+    move(windows.targets, windows.n_scored);
+    windows.places[n_kept++] = windows.places[w];
+  }
+  windows.n_windows = n_kept;
+  windows.inputs.resize(n_kept * windows.context);
+  windows.targets.resize(n_kept * windows.n_scored);
+  windows.places.resize(n_kept);
 }
 
 }  // namespace quern

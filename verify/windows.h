@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -13,7 +14,9 @@ namespace quern {
 struct TextWindows {
   uint64_t text_tokens = 0;  // of the whole text
   uint64_t context = 0;
-  uint64_t n_windows = 0;
+  uint64_t n_windows = 0;        // to be evaluated
+  uint64_t text_windows = 0;     // that the text has, or --chunks leaves, whatever part is taken
+  std::vector<uint64_t> places;  // [n_windows]: of those, which
   // The predictions made at [scored_begin, scored_begin + n_scored) of each window count.
   uint64_t scored_begin = 0;
   uint64_t n_scored = 0;
@@ -21,9 +24,13 @@ struct TextWindows {
   std::vector<int32_t> targets;  // [n_windows, n_scored]: the token behind each scored position
 };
 
-// Cuts `text`, tokenized by the vocabulary of `model`, as the protocol of `options` says.
+// Cuts `text`, tokenized by the vocabulary of `model`, as the protocol of `options` says, and takes
+// the windows of options.part.
 // Throws: as Perplexity.
 TextWindows CutText(const TensorStore& model, std::string_view text,
                     const PerplexityOptions& options);
+
+// Leaves of `windows` those whose place is in `places`, which rise.
+void KeepPlaces(std::span<const uint64_t> places, TextWindows& windows);
 
 }  // namespace quern

@@ -197,11 +197,12 @@ void BM_Forward(benchmark::State& state, DType type, Compute compute) {
     windows.inputs.push_back(static_cast<int32_t>(i * 7919 % 32000));
   }
   windows.targets.assign(n_windows * 255, 5);
+  windows.places.resize(n_windows);
   PerplexityOptions options;
   options.threads = static_cast<unsigned>(FromEnvironment("QUERN_BENCH_THREADS", 0));
   for (auto _ : state) {
-    benchmark::DoNotOptimize(
-        Evaluate({model.get(), store.name()}, nullptr, windows, options).nll.data());
+    const Candidate candidate = {model.get(), store.name()};
+    benchmark::DoNotOptimize(Evaluate({&candidate, 1}, nullptr, windows, options).data());
   }
   // The last layer computes keys and values for all tokens, the rest for the scored ones.
   const auto tokens = static_cast<double>(n_windows * 512);

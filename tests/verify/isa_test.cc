@@ -41,11 +41,11 @@ TEST_P(IsaTest, PerplexityAndDivergence) {
   const SyntheticStore store({.matrix_type = DType::kQ8_0});
   PerplexityOptions options;
   options.context = 40;
-  const Report here = Perplexity(store, SyntheticText(400), options);
+  const auto here = Perplexity(store, SyntheticText(400), options).predictions.nll;
   CapIsa("best");
-  const Report best = Perplexity(store, SyntheticText(400), options);
-  ASSERT_EQ(here.nll.size(), best.nll.size());
-  for (size_t i = 0; i < best.nll.size(); ++i) EXPECT_NEAR(here.nll[i], best.nll[i], 1e-4);
+  const auto best = Perplexity(store, SyntheticText(400), options).predictions.nll;
+  ASSERT_EQ(here.size(), best.size());
+  for (size_t i = 0; i < best.size(); ++i) EXPECT_NEAR(here[i], best[i], 1e-4);
 
   const std::vector<float> p = {1, -2, 3, 0.5f, 2.5f, -7, 1, 4, 0}, q = {1, 2, 3, 4, 5, 6, 7, 8, 9};
   DivergenceSums sums_best, sums_here;

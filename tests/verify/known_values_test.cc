@@ -29,7 +29,7 @@ TEST(KnownValues, Stories260KOnTinyStories) {
   Report report = Perplexity(*model, text, options);
   EXPECT_EQ(report.windows, 40u);
   EXPECT_NEAR(report.perplexity.value, 6.150235, 0.001);
-  EXPECT_EQ(Perplexity(*checkpoint, text, options).nll, report.nll);
+  EXPECT_EQ(Perplexity(*checkpoint, text, options).predictions.nll, report.predictions.nll);
   options.context = 512;
   options.chunks = 30;
   report = Perplexity(*model, text, options);
@@ -72,7 +72,7 @@ TEST(KnownValues, BF16StaysNearF32) {
   }
   const Report bf16 = Perplexity(*model, text, options);
   EXPECT_NEAR(bf16.perplexity.value, f32.perplexity.value, 0.001 * f32.perplexity.value);
-  EXPECT_NE(bf16.nll, f32.nll);
+  EXPECT_NE(bf16.predictions.nll, f32.predictions.nll);
   EXPECT_EQ(bf16.compute, Compute::kBF16);
 }
 

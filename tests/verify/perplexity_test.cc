@@ -14,6 +14,9 @@
 #include "formats/core/file.h"
 #include "formats/core/hash.h"
 #include "tests/verify/synthetic_model.h"
+#include "verify/evaluate.h"
+#include "verify/statistics.h"
+#include "verify/vocabulary.h"
 #include "verify/windows.h"
 
 namespace quern {
@@ -54,17 +57,18 @@ struct GoldenCase {
 };
 
 std::vector<GoldenCase> GoldenCases() {
-  return {{"papers", {.rope_theta = 500000, .rope_divisors = true}, Protocol::kPapers, 2048, 4200},
-          {"llama",
-           {.n_kv_heads = 4, .rope_linear_factor = 4, .tied_embeddings = true},
-           Protocol::kLlamaCpp,
-           64,
-           400},
-          {"wide",
-           {.n_layers = 1, .n_heads = 3, .n_kv_heads = 1, .head_dim = 20, .d_model = 60, .d_ff = 130},
-           Protocol::kLlamaCpp,
-           33,
-           300}};
+  return {
+      {"papers", {.rope_theta = 500000, .rope_divisors = true}, Protocol::kPapers, 2048, 4200},
+      {"llama",
+       {.n_kv_heads = 4, .rope_linear_factor = 4, .tied_embeddings = true},
+       Protocol::kLlamaCpp,
+       64,
+       400},
+      {"wide",
+       {.n_layers = 1, .n_heads = 3, .n_kv_heads = 1, .head_dim = 20, .d_model = 60, .d_ff = 130},
+       Protocol::kLlamaCpp,
+       33,
+       300}};
 }
 
 TEST(Llama, LogitsAgreeWithNumpy) {
@@ -116,7 +120,7 @@ TEST(Perplexity, AgreesWithNumpyOverWholeTexts) {
     EXPECT_EQ(report.text_bytes, c.text_bytes);
     EXPECT_EQ(report.text_xxh3, Xxh3(AsBytes(text)));
     EXPECT_EQ(report.context, c.context);
-    EXPECT_EQ(report.nll.size(), report.tokens);
+    EXPECT_EQ(report.predictions.nll.size(), report.tokens);
   }
 }
 
@@ -130,7 +134,9 @@ TEST(Perplexity, TheBitsDoNotDependOnThreads) {
     const Report one = Perplexity(store, SyntheticText(2000), options);
     for (const unsigned threads : {2u, 7u}) {
       options.threads = threads;
-      EXPECT_EQ(Perplexity(store, SyntheticText(2000), options).nll, one.nll) << threads;
+      EXPECT_EQ(Perplexity(store, SyntheticText(2000), options).predictions.nll,
+                one.predictions.nll)
+          << threads;
     }
   }
 }
@@ -143,8 +149,8 @@ TEST(Perplexity, MemoryChangesTheGroupsNotTheResult) {
   ASSERT_EQ(all.windows, 23u);
   options.memory_bytes = 1 << 20;  // Room for a few windows at a time.
   const Report groups = Perplexity(store, SyntheticText(1500), options);
-  ASSERT_EQ(groups.nll.size(), all.nll.size());
-  for (size_t i = 0; i < all.nll.size(); ++i) EXPECT_NEAR(groups.nll[i], all.nll[i], 1e-5);
+  ASSERT_EQ(groups.predictions.nll.size(), all.predictions.nll.size());
+  EXPECT_EQ(groups.predictions.nll, all.predictions.nll);
 
   options.memory_bytes = 10000;
   try {
@@ -179,11 +185,34 @@ TEST(Perplexity, EveryWeightIsReadOncePerGroup) {
   const CountingStore store(inner);
   PerplexityOptions options;
   options.context = 64;
-  Perplexity(store, SyntheticText(1500), options);  // 23 windows, all in one group
+  const TextWindows windows = CutText(store, SyntheticText(1500), options);  // 23, in one group
+  const auto model = OpenLanguageModel(store, {});
+  const Candidate candidate = {model.get(), store.name()};
+  Evaluate({&candidate, 1}, nullptr, windows, options);
   for (size_t tensor = 0; tensor < store.reads_.size(); ++tensor) {
     const TensorInfo& info = inner.manifest().tensors[tensor];
     if (info.role == TensorRole::kTokenEmbedding) continue;  // A row per token, not the matrix.
     for (const auto& reads : store.reads_[tensor]) EXPECT_EQ(reads, 1) << info.name;
+  }
+}
+
+TEST(Perplexity, AWindowThatDoesNotFitGoesThroughInParts) {
+  const SyntheticStore store({.n_layers = 3});
+  PerplexityOptions options;
+  options.protocol = Protocol::kPapers;
+  const std::string text = SyntheticText(5000);
+  const Report whole = Perplexity(store, text, options);
+  ASSERT_EQ(whole.windows, 2u);
+  const auto model = OpenLanguageModel(store, {});
+  // Less than a window of 2,048 takes, more than what stays whole whatever the parts.
+  EXPECT_LT(model->ActivationBytes(1, 2048, 512), model->ActivationBytes(1, 2048) * 3 / 4);
+  const uint64_t scored_bytes = 2047 * (64 * 4 + SweepBytes(1, false));
+  options.memory_bytes = (model->ActivationBytes(1, 2048, 512) + scored_bytes) * 8 / 7 + 8;
+  ASSERT_LT(options.memory_bytes * 7 / 8, model->ActivationBytes(1, 2048) + scored_bytes);
+  const Report parts = Perplexity(store, text, options);
+  ASSERT_EQ(parts.predictions.nll.size(), whole.predictions.nll.size());
+  for (size_t i = 0; i < whole.predictions.nll.size(); ++i) {
+    EXPECT_NEAR(parts.predictions.nll[i], whole.predictions.nll[i], 1e-5);
   }
 }
 
@@ -196,7 +225,8 @@ TEST(Perplexity, ChunksLimitTheWindows) {
   const Report some = Perplexity(store, SyntheticText(1000), options);
   EXPECT_EQ(some.windows, 3u);
   EXPECT_EQ(some.tokens, 3u * 15u);
-  for (size_t i = 0; i < some.nll.size(); ++i) EXPECT_NEAR(some.nll[i], all.nll[i], 1e-5);
+  const std::vector<double>& nll = all.predictions.nll;
+  EXPECT_EQ(some.predictions.nll, std::vector(nll.begin(), nll.begin() + 3 * 15));
 }
 
 TEST(Windows, LlamaCppProtocolByHand) {
@@ -210,8 +240,8 @@ TEST(Windows, LlamaCppProtocolByHand) {
   EXPECT_EQ(w.n_windows, 2u);
   EXPECT_EQ(w.scored_begin, 2u);
   EXPECT_EQ(w.n_scored, 1u);
-  EXPECT_EQ(w.inputs, (std::vector<int32_t>{1, id('a'), id('b'), id('c'), 1, id('e'), id('f'),
-                                            id('g')}));
+  EXPECT_EQ(w.inputs,
+            (std::vector<int32_t>{1, id('a'), id('b'), id('c'), 1, id('e'), id('f'), id('g')}));
   EXPECT_EQ(w.targets, (std::vector<int32_t>{id('c'), id('g')}));
 }
 
@@ -227,7 +257,8 @@ TEST(Windows, PapersProtocolByHand) {
   EXPECT_EQ(w.n_scored, 3u);
   EXPECT_EQ(w.inputs, (std::vector<int32_t>{1, id('a'), id('b'), id('c'), id('d'), id('e'), id('f'),
                                             id('g')}));
-  EXPECT_EQ(w.targets, (std::vector<int32_t>{id('a'), id('b'), id('c'), id('e'), id('f'), id('g')}));
+  EXPECT_EQ(w.targets,
+            (std::vector<int32_t>{id('a'), id('b'), id('c'), id('e'), id('f'), id('g')}));
 }
 
 TEST(Windows, RefusesWhatCannotBeMeasured) {
@@ -261,7 +292,7 @@ TEST(Estimate, ByHand) {
   const Estimate estimate = EstimateMean(values);
   EXPECT_DOUBLE_EQ(estimate.value, 3);
   EXPECT_DOUBLE_EQ(estimate.standard_error, std::sqrt(0.5));
-  const Estimate perplexity = PerplexityOf(estimate);
+  const Estimate perplexity = ExpOf(estimate);
   EXPECT_DOUBLE_EQ(perplexity.value, std::exp(3.0));
   EXPECT_DOUBLE_EQ(perplexity.standard_error, std::exp(3.0) * std::sqrt(0.5));
   EXPECT_EQ(EstimateMean(std::vector<double>{7}).standard_error, 0);
@@ -325,8 +356,8 @@ TEST(Llama, FaultsOfTheModelAreNamed) {
 }
 
 TEST(Perplexity, NonFiniteLogitsAreAnErrorNotANumber) {
-  for (const float poison : {std::numeric_limits<float>::quiet_NaN(),
-                             std::numeric_limits<float>::infinity()}) {
+  for (const float poison :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     SyntheticStore store({});
     std::memcpy(store.bytes(store.Find(TensorRole::kFfnDown, 1)).data() + 40, &poison, 4);
     PerplexityOptions options;

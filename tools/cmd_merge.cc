@@ -1,0 +1,90 @@
+// quern merge: the reports of perplexity --part as the report of one run.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+
+#include "formats/core/file.h"
+#include "tools/gate_flags.h"
+#include "tools/io_args.h"
+#include "tools/report_json.h"
+#include "tools/report_text.h"
+#include "verify/merge.h"
+
+namespace quern {
+namespace {
+
+// A report of a part holds four numbers per prediction.
+constexpr uint64_t kMaxReportBytes = uint64_t{1} << 30;
+
+class MergeCommand final : public Command {
+ public:
+  void AddOptions(CLI::App& app) override {
+    app.add_option("reports", files_);
+    gates_.AddTo(app);
+  }
+
+  int Run(Session& session) override {
+    if (files_.empty()) {
+      throw UsageError("usage.no-input", "no reports given")
+          .Hint("quern merge part1.json part2.json, made with perplexity --part 1/2 --json=FILE");
+    }
+    std::vector<Report> merged = MergeFiles();
+    const bool has_reference = merged.front().divergence.has_value();
+    const GateOptions options = gates_.Understand(has_reference, has_reference);
+    if (!options.gates.empty()) {
+      for (Report& report : merged) {
+        report.verdict =
+            Judge(options, report.series, report.windows, report.tokens / report.windows);
+      }
+    }
+    if (session.json != "-") PrintOut(ReportsToText(merged));
+    if (session.wants_json()) WriteJson(session, ReportsToJson(merged));
+    return ExitCodeOf(merged);
+  }
+
+ private:
+  // Every file holds the same models, in the same order: they are sorted by size.
+  std::vector<Report> MergeFiles() const {
+    std::vector<std::vector<ReportPart>> parts_of;  // per model
+    for (const std::string& file : files_) {
+      std::vector<Report> reports = ReportsFromJson(ReadWholeFile(file, kMaxReportBytes), file);
+      if (parts_of.empty()) parts_of.resize(reports.size());
+      if (reports.size() != parts_of.size()) {
+        throw DataError("merge.differs", "two parts did not measure the same")
+            .File(file)
+            .Found(fmt::format("{} models", reports.size()))
+            .Expected(fmt::format("{}, as in {}", parts_of.size(), Quoted(files_[0])))
+            .Hint("make all parts with the same models, text and flags");
+      }
+      for (size_t i = 0; i < reports.size(); ++i) {
+        parts_of[i].push_back({file, std::move(reports[i])});
+      }
+    }
+    std::vector<Report> merged;
+    for (const std::vector<ReportPart>& parts : parts_of) merged.push_back(MergeParts(parts));
+    return merged;
+  }
+
+  std::vector<std::string> files_;
+  GateFlags gates_;
+};
+
+}  // namespace
+
+const CommandInfo kMergeCommand = {
+    .name = "merge",
+    .summary = "Put the reports of perplexity --part together",
+    .usage = "merge REPORT… [--json]",
+    .examples =
+        "  quern perplexity q4_0.gguf -f wiki.test.raw --part 1/2 --json=1.json    on one machine\n"
+        "  quern perplexity q4_0.gguf -f wiki.test.raw --part 2/2 --json=2.json    on another\n"
+        "  quern merge 1.json 2.json --max-ppl 6.1                                 the numbers of "
+        "one run, and a gate\n",
+    .notes =
+        "Every part must be there once, of the same model, text, protocol and compute type. The "
+        "numbers are\nthose of one run over all windows, bit for bit on one machine; seconds are "
+        "added up.\n",
+    .make = [] { return std::unique_ptr<Command>(std::make_unique<MergeCommand>()); },
+};
+
+}  // namespace quern

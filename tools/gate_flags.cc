@@ -1,0 +1,54 @@
+#include "tools/gate_flags.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+namespace quern {
+
+void GateFlags::AddTo(CLI::App& app) {
+  limits.resize(AllGates().size());
+  const auto add = [&](GateKind kind, const char* description) {
+    const auto row = static_cast<size_t>(kind);
+    app.add_option("--" + std::string(AllGates()[row].name), limits[row], description)
+        ->type_name("X");
+  };
+  add(GateKind::kMaxPerplexity,
+      "Exit code 1 if the perplexity is above X (surely not from 1.02 X)");
+  add(GateKind::kMaxPerplexityRatio, "The same for its ratio to the reference's or baseline's");
+  add(GateKind::kMaxKld, "The same for the mean KL divergence, in nats");
+  add(GateKind::kMinAgreement, "Exit code 1 if top-1 agreement is below X, for instance 0.98");
+  app.add_option("--confidence", confidence,
+                 "How sure a gate's answer must be (default: 0.99); exit code 6 if it cannot be")
+      ->type_name("P");
+}
+
+bool GateFlags::Any() const {
+  return std::ranges::any_of(limits, [](const std::string& limit) { return !limit.empty(); });
+}
+
+GateOptions GateFlags::Understand(bool has_ratio, bool has_reference) const {
+  GateOptions options;
+  for (const GateInfo& info : AllGates()) {
+    const std::string& limit = limits[static_cast<size_t>(info.kind)];
+    if (limit.empty()) continue;
+    const std::string flag = "--" + std::string(info.name);
+    options.gates.push_back({info.kind, ParseNumber(flag, limit, 0, info.maximum)});
+    const bool ratio = info.kind == GateKind::kMaxPerplexityRatio;
+    if (info.paired && !(ratio ? has_ratio : has_reference)) {
+      throw UsageError("usage.gate", flag + " compares with another model")
+          .Hint(ratio ? "give --reference MODEL or --baseline REPORT" : "give --reference MODEL");
+    }
+  }
+  if (!confidence.empty()) {
+    options.confidence = ParseNumber("--confidence", confidence, 0.5, 0.999999);
+  }
+  if (!confidence.empty() && options.gates.empty()) {
+    throw UsageError("usage.gate", "--confidence is that of a gate, and there is none")
+        .Hint("for instance --max-ppl-ratio 1.01");
+  }
+  return options;
+}
+
+}  // namespace quern

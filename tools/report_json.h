@@ -1,0 +1,23 @@
+// Reports of `quern perplexity` as JSON; verify/REPORT.md is the schema.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "verify/report.h"
+
+namespace quern {
+
+// Returns the report, or where there are several an object with all of them; pretty-printed.
+// Single predictions are part of the reports of parts only (Report::parts > 1).
+std::string ReportsToJson(std::span<const Report> reports);
+
+// Returns what ReportsToJson wrote, as far as it cannot be computed: what was measured, series and
+// single predictions. `file` is the name for messages.
+// Throws: Error kData "report.schema" for another document; as ParseJson; "config.value" and
+// "report.size" for values that contradict each other.
+std::vector<Report> ReportsFromJson(std::string_view text, const std::string& file);
+
+}  // namespace quern

@@ -1,0 +1,60 @@
+#include "verify/baseline.h"
+
+#include <algorithm>
+
+#include "formats/core/check.h"
+#include "formats/core/error.h"
+#include "formats/core/hash.h"
+#include "verify/statistics.h"
+
+namespace quern {
+
+std::vector<double> AlignBaseline(const Report& baseline, const std::string& name,
+                                  const Report& report, TextWindows& windows) {
+  const auto require_same = [&](std::string_view what, const std::string& found,
+                                const std::string& expected) {
+    if (found == expected) return;
+    throw DataError("baseline.differs", "the baseline measured something else")
+        .File(name)
+        .Where(what)
+        .Found(Quoted(found))
+        .Expected(Quoted(expected) + ", as in this run")
+        .Hint("measure the baseline again with this text and these flags");
+  };
+  require_same("text", HexOf(baseline.text_xxh3), HexOf(report.text_xxh3));
+  require_same("protocol", std::string(NameOf(baseline.protocol)),
+               std::string(NameOf(report.protocol)));
+  require_same("context", std::to_string(baseline.context), std::to_string(report.context));
+  require_same("compute", std::string(NameOf(baseline.compute)),
+               std::string(NameOf(report.compute)));
+  require_same("number of tokens", std::to_string(baseline.text_tokens),
+               std::to_string(report.text_tokens));
+
+  KeepPlaces(baseline.series.place, windows);
+  if (windows.n_windows == 0) {
+    throw DataError("baseline.differs", "the baseline has none of the windows of this run")
+        .File(name)
+        .Found(std::to_string(baseline.series.size()) + " windows, all of them others")
+        .Expected("windows that this run evaluates")
+        .Hint("give both runs the same --part");
+  }
+  std::vector<double> nll;
+  for (const uint64_t place : windows.places) {
+    const auto at = std::ranges::lower_bound(baseline.series.place, place);
+    nll.push_back(baseline.series.nll[static_cast<size_t>(at - baseline.series.place.begin())]);
+  }
+  return nll;
+}
+
+BaselineComparison CompareWithBaseline(const Report& baseline, const std::string& name,
+                                       std::span<const double> nll, const Report& report) {
+  QUERN_CHECK(nll.size() == report.series.size());
+  std::vector<double> ratios(nll.size());
+  for (size_t i = 0; i < nll.size(); ++i) ratios[i] = report.series.nll[i] - nll[i];
+  return {.report_name = name,
+          .model_name = baseline.model_name,
+          .perplexity = ExpOf(EstimateOverWindows(nll, 1)),
+          .ln_perplexity_ratio = EstimateOverWindows(ratios, 1)};
+}
+
+}  // namespace quern
