@@ -140,7 +140,7 @@ bool LooksLikeImatrix(ByteView head) {
   const uint32_t name_bytes = LoadLE<uint32_t>(head.data() + 4);
   if (n_entries == 0 || n_entries > 100000 || name_bytes == 0 || name_bytes > 256) return false;
   const std::string_view name = AsText(head.subspan(8)).substr(0, name_bytes);
-  return name.ends_with(".weight") &&
+  return name.size() == name_bytes && name.ends_with(".weight") &&
          std::ranges::all_of(name, [](char c) { return c > 0x20 && c < 0x7F; });
 }
 
@@ -199,6 +199,8 @@ std::string_view HintFor(FileKind kind) {
 std::string_view DescriptionOf(FileKind kind) { return kDescriptions[static_cast<size_t>(kind)]; }
 
 FileKind DetectKind(ByteView head, std::string_view path) {
+  // Its count of entries may look like any magic, but nothing else has a name of a weight there.
+  if (LooksLikeImatrix(head)) return FileKind::kImatrix;
   if (const Magic* magic = FindMagic(head)) return magic->kind;
   const std::string_view text = AsText(head);
   if (LooksLikeHtml(text)) return FileKind::kHtml;
@@ -207,7 +209,6 @@ FileKind DetectKind(ByteView head, std::string_view path) {
   if (trimmed.starts_with('{') || trimmed.starts_with('[')) return FileKind::kJson;
   if (LooksLikeSentencePiece(head)) return FileKind::kSentencePiece;
   if (LooksLikeTiktoken(text)) return FileKind::kTiktoken;
-  if (LooksLikeImatrix(head)) return FileKind::kImatrix;
   return KindOfExtension(path, head.empty());
 }
 

@@ -340,7 +340,6 @@ Imatrix ReadImatrix(const std::string& path) {
     case FileKind::kGguf:
     case FileKind::kImatrix:
     case FileKind::kUnknown:
-    case FileKind::kJson:  // The numbers of 91 and 123 entries begin as JSON does.
       return ReadImatrix(InputFile(path));
     default:
       throw WrongKind(kind, {}, path, "an importance matrix");

@@ -9,8 +9,11 @@
 
 namespace quern {
 
-// Weights per column, by tensor name (mean squares of activations, from an imatrix file).
-using Importance = std::map<std::string, std::vector<float>, std::less<>>;
+struct Importance {
+  std::string file;  // where it comes from, for messages
+  // Weights per column, by tensor name (mean squares of activations).
+  std::map<std::string, std::vector<float>, std::less<>> entries;
+};
 
 // Returns the importance of the columns of `tensor`, or null where there is none: no entry, or one
 // of zeros only.

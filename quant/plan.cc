@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -12,10 +13,14 @@ namespace quern {
 namespace {
 
 constexpr std::pair<std::string_view, TensorRole> kRoleNames[] = {
-    {"token_embd", TensorRole::kTokenEmbedding}, {"attn_q", TensorRole::kAttnQ},
-    {"attn_k", TensorRole::kAttnK},              {"attn_v", TensorRole::kAttnV},
-    {"attn_output", TensorRole::kAttnOutput},    {"ffn_gate", TensorRole::kFfnGate},
-    {"ffn_up", TensorRole::kFfnUp},              {"ffn_down", TensorRole::kFfnDown},
+    {"token_embd", TensorRole::kTokenEmbedding},
+    {"attn_q", TensorRole::kAttnQ},
+    {"attn_k", TensorRole::kAttnK},
+    {"attn_v", TensorRole::kAttnV},
+    {"attn_output", TensorRole::kAttnOutput},
+    {"ffn_gate", TensorRole::kFfnGate},
+    {"ffn_up", TensorRole::kFfnUp},
+    {"ffn_down", TensorRole::kFfnDown},
     {"output", TensorRole::kOutput}};
 
 // What a type is replaced by where its blocks do not divide a row.
@@ -48,6 +53,13 @@ bool Matches(std::string_view pattern, std::string_view text) {
   return pattern.find_first_not_of('*', p) == std::string_view::npos;
 }
 
+// Vectors keep their own rule, whatever a pattern says.
+bool Applies(const TypeOverride& override, const TensorInfo& tensor) {
+  if (tensor.shape.rank() <= 1) return false;
+  return override.role ? IsMatrix(tensor) && tensor.role == *override.role
+                       : Matches(override.pattern, tensor.name);
+}
+
 // Decides tensor by tensor; knows what the rules may look at.
 class Planner {
  public:
@@ -76,13 +88,10 @@ class Planner {
       const bool half = tensor.dtype == DType::kF16 || tensor.dtype == DType::kBF16;
       return {half ? DType::kF32 : tensor.dtype, "1-D"};
     }
-    for (const auto& [pattern, type] : options_.patterns) {
-      if (Matches(pattern, tensor.name)) return {type, "--tensor " + pattern};
+    for (const TypeOverride& override : options_.overrides) {
+      if (Applies(override, tensor)) return {override.type, override.origin};
     }
     if (!IsMatrix(tensor)) return {tensor.dtype, "not a known weight"};
-    for (const auto& [role, type] : options_.roles) {
-      if (role == tensor.role) return {type, "--role"};
-    }
     if (options_.keep_output && tensor.role == TensorRole::kOutput) {
       return {tensor.dtype, "--keep-output"};
     }
@@ -140,36 +149,64 @@ std::optional<uint32_t> SourceFileType(const Manifest& manifest) {
   for (const TensorInfo& tensor : manifest.tensors) {
     if (IsMatrix(tensor)) elems[tensor.dtype] += tensor.shape.n_elems();
   }
-  const auto most = std::max_element(elems.begin(), elems.end(), [](const auto& a, const auto& b) {
-    return a.second < b.second;
-  });
+  const auto most = std::max_element(
+      elems.begin(), elems.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   if (most == elems.end() || !IsFloat(most->first)) return manifest.file_type;
   return FindPreset(NameOf(most->first))->file_type;
 }
 
-// Says which tensors have no importance though there is an imatrix, and checks the entries of those
-// that have.
-void ReviewImportance(const Manifest& manifest, const Preset& preset, QuantPlan& plan) {
-  if (plan.importance == nullptr) {
-    if (preset.name == "q2_k_s") {
-      plan.warnings.push_back("q2_k_s without an imatrix loses much; give --imatrix");
-    }
-    return;
+// Names for a warning: the first few, and how many more.
+class NameList {
+ public:
+  void Add(std::string_view name) {
+    if (n_++ < 3) names_ += (names_.empty() ? "" : ", ") + Quoted(name);
   }
-  uint64_t n_missing = 0;
-  std::string first;
+  // Appends "WHAT: NAMES" to `warnings` if there are any.
+  void Tell(std::string_view what, std::vector<std::string>& warnings) const {
+    if (n_ == 0) return;
+    warnings.push_back(std::string(what) + ": " + names_ +
+                       (n_ > 3 ? " and " + std::to_string(n_ - 3) + " more" : ""));
+  }
+
+ private:
+  uint64_t n_ = 0;
+  std::string names_;
+};
+
+// Checks all entries that belong to tensors, and says which tensors are quantized without
+// importance though there is an imatrix.
+void ReviewImportance(const Manifest& manifest, QuantPlan& plan) {
+  const Importance& importance = *plan.importance;
+  NameList missing, zero, strange;
+  uint64_t n_found = 0;
   for (size_t i = 0; i < plan.entries.size(); ++i) {
     const TensorInfo& tensor = manifest.tensors[i];
-    if (IsFloat(plan.entries[i].type) || tensor.dtype == plan.entries[i].type) continue;
-    if (ImportanceOf(*plan.importance, tensor) != nullptr) continue;
-    if (n_missing++ == 0) first = tensor.name;
+    const bool weighted = ImportanceOf(importance, tensor) != nullptr;
+    const bool listed = importance.entries.contains(tensor.name);
+    n_found += listed ? 1 : 0;
+    if (weighted || IsFloat(plan.entries[i].type) || tensor.dtype == plan.entries[i].type) continue;
+    (listed ? zero : missing).Add(tensor.name);
   }
-  if (n_missing != 0) {
-    plan.warnings.push_back(std::to_string(n_missing) +
-                            " tensors have no importance in the imatrix and are quantized without, "
-                            "the first is " +
-                            Quoted(first));
+  if (n_found != importance.entries.size()) {
+    std::set<std::string_view> names;
+    for (const TensorInfo& tensor : manifest.tensors) names.insert(tensor.name);
+    for (const auto& [name, weights] : importance.entries) {
+      if (!names.contains(name)) strange.Add(name);
+    }
   }
+  missing.Tell("not in the imatrix, so quantized unweighted", plan.warnings);
+  zero.Tell("only zeros in the imatrix, so quantized unweighted", plan.warnings);
+  strange.Tell("in the imatrix but not in the model", plan.warnings);
+}
+
+void ReviewOverrides(const Manifest& manifest, const PlanOptions& options, QuantPlan& plan) {
+  NameList idle;
+  for (const TypeOverride& override : options.overrides) {
+    const bool matches = std::ranges::any_of(
+        manifest.tensors, [&](const TensorInfo& tensor) { return Applies(override, tensor); });
+    if (!matches) idle.Add(override.origin);
+  }
+  idle.Tell("no matrix of the model matches", plan.warnings);
 }
 
 }  // namespace
@@ -181,10 +218,22 @@ std::optional<TensorRole> FindRole(std::string_view name) {
   return std::nullopt;
 }
 
+std::string RoleNames() {
+  std::string names;
+  for (const auto& [name, role] : kRoleNames) {
+    names += (names.empty() ? "" : ", ") + std::string(name);
+  }
+  return names;
+}
+
 Manifest QuantPlan::Apply(const Manifest& manifest) const {
   QUERN_CHECK(entries.size() == manifest.tensors.size());
   Manifest out = manifest;
   out.file_type = file_type;
+  for (const MetadataEntry& entry : metadata) {
+    std::erase_if(out.metadata, [&](const MetadataEntry& old) { return old.key == entry.key; });
+    out.metadata.push_back(entry);
+  }
   for (size_t i = 0; i < entries.size(); ++i) out.tensors[i].dtype = entries[i].type;
   return out;
 }
@@ -212,7 +261,12 @@ QuantPlan MakePlan(const Manifest& manifest, std::string_view preset_name,
     plan.entries.push_back(planner.Entry(tensor));
     RequireCodecs(tensor, plan.entries.back().type, options);
   }
-  ReviewImportance(manifest, *preset, plan);
+  if (plan.importance != nullptr) {
+    ReviewImportance(manifest, plan);
+  } else if (preset->name == "q2_k_s") {
+    plan.warnings.push_back("q2_k_s without an imatrix loses much; give --imatrix");
+  }
+  ReviewOverrides(manifest, options, plan);
   return plan;
 }
 

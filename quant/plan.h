@@ -8,7 +8,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "formats/core/manifest.h"
@@ -31,10 +30,21 @@ struct QuantPlan {
   std::vector<std::string> warnings;  // for the user, before work begins
   Effort effort = Effort::kNormal;
   std::shared_ptr<const Importance> importance;  // may be null
+  std::vector<MetadataEntry> metadata;           // what the output says of how it was made
 
-  // Returns the output's manifest: the same tensors with the plan's types.
+  // Returns the output's manifest: the same tensors with the plan's types, and the plan's metadata
+  // in place of older entries with the same keys.
   // Requires: `manifest` has the tensors that the plan was made for.
   Manifest Apply(const Manifest& manifest) const;
+};
+
+// A type that the user asks for, whatever the preset says.
+struct TypeOverride {
+  std::optional<TensorRole> role;  // for all tensors of this role
+  std::string
+      pattern;  // without a role: for matrices of such names ('*' any run, '?' any character)
+  DType type = DType::kF32;
+  std::string origin;  // the plan's reason: "--tensor blk.0.*", "recipe line 3"
 };
 
 struct PlanOptions {
@@ -44,10 +54,8 @@ struct PlanOptions {
   bool pure = false;
   // The output matrix keeps its type.
   bool keep_output = false;
-  // Types for all tensors of a role, and for tensors whose name matches a pattern ('*' any run, '?'
-  // any character). The first match wins; patterns come before roles, roles before the preset.
-  std::vector<std::pair<TensorRole, DType>> roles = {};
-  std::vector<std::pair<std::string, DType>> patterns = {};
+  // Come before all else; of several that match a tensor the first wins.
+  std::vector<TypeOverride> overrides = {};
   Effort effort = Effort::kNormal;
   std::shared_ptr<const Importance> importance = nullptr;
 };
@@ -66,7 +74,7 @@ const Preset* FindPreset(std::string_view name);
 
 // What a preset's rules may look at besides the tensor itself.
 struct ModelCensus {
-  uint32_t n_layers = 0;   // as the model's hyperparameters say; 0 if unknown
+  uint32_t n_layers = 0;  // as the model's hyperparameters say; 0 if unknown
   uint32_t n_heads = 0, n_kv_heads = 0;
   bool has_output = true;  // false: the embedding serves as the output matrix
   bool has_importance = false;
@@ -80,13 +88,16 @@ PlanEntry PresetEntry(const Preset& preset, const ModelCensus& census, const Ten
 
 // Returns the role of that name ("attn_q", "token_embd", …), or nothing.
 std::optional<TensorRole> FindRole(std::string_view name);
+// Returns the names that FindRole knows, for messages: "token_embd, attn_q, …".
+std::string RoleNames();
 
-// Returns the plan for writing `manifest` with `preset`. Matrices of known roles get what the preset
-// says ("source": keep their type); vectors of f16 and bf16 become f32; everything else stays.
-// A type whose blocks do not divide a tensor's rows is replaced as in llama.cpp, with the reason.
-// Throws: Error kUsage "quant.preset" if there is no such preset; kUnsupported "quant.requantize" if
-// a quantized tensor would have to be quantized again without PlanOptions::requantize, or
-// "quant.no-codec" if it is of a type that quern cannot decode; kData as ImportanceOf.
+// Returns the plan for writing `manifest` with `preset`. Matrices of known roles get what the
+// preset says ("source": keep their type); vectors of f16 and bf16 become f32; everything else
+// stays. A type whose blocks do not divide a tensor's rows is replaced as in llama.cpp, with the
+// reason. Throws: Error kUsage "quant.preset" if there is no such preset; kUnsupported
+// "quant.requantize" if a quantized tensor would have to be quantized again without
+// PlanOptions::requantize, or "quant.no-codec" if it is of a type that quern cannot decode; kData
+// as ImportanceOf.
 QuantPlan MakePlan(const Manifest& manifest, std::string_view preset,
                    const PlanOptions& options = {});
 

@@ -253,9 +253,6 @@ class Pass {
 TranscodeResult Transcode(TensorSource& source, const QuantPlan& plan, TensorSink& sink,
                           const TranscodeOptions& options) {
   const Manifest& manifest = source.manifest();
-  if (options.log != nullptr) {
-    for (const std::string& warning : plan.warnings) options.log->Warn(warning);
-  }
   Pass pass(source, plan, sink, options);
   sink.Begin(plan.Apply(manifest));
   if (options.progress != nullptr) {

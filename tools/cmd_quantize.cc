@@ -2,7 +2,9 @@
 #include <CLI/CLI.hpp>
 
 #include "converters/converters.h"
+#include "formats/imatrix_file.h"
 #include "quant/plan.h"
+#include "quant/recipe.h"
 #include "tools/command.h"
 #include "tools/io_args.h"
 #include "tools/pass.h"
@@ -10,6 +12,26 @@
 
 namespace quern {
 namespace {
+
+// Returns what llama-quantize records of an importance matrix, under its keys. Of files the output
+// knows the name only, not where they lay.
+// Source: llama.cpp, tools/quantize.
+std::vector<MetadataEntry> MetadataOf(const Imatrix& imatrix, const std::string& path) {
+  const auto base_name = [](std::string_view name) {
+    return MetadataValue::Text(name.substr(name.find_last_of('/') + 1));
+  };
+  std::vector<MetadataEntry> metadata;
+  metadata.push_back({"quantize.imatrix.file", base_name(path)});
+  if (!imatrix.datasets.empty()) {
+    metadata.push_back({"quantize.imatrix.dataset", base_name(imatrix.datasets[0])});
+  }
+  metadata.push_back({"quantize.imatrix.entries_count",
+                      MetadataValue::U32(static_cast<uint32_t>(imatrix.entries.size()))});
+  if (imatrix.n_chunks) {
+    metadata.push_back({"quantize.imatrix.chunks_count", MetadataValue::U32(*imatrix.n_chunks)});
+  }
+  return metadata;
+}
 
 class QuantizeCommand final : public Command {
  public:
@@ -26,11 +48,16 @@ class QuantizeCommand final : public Command {
         ->type_name("EFFORT");
     app.add_flag("--pure", pure_, "Give every matrix the type, embedding and output included");
     app.add_flag("--keep-output", keep_output_, "Leave the output matrix in its type");
+    app.add_option("--imatrix", imatrix_,
+                   "Importance of columns, from llama.cpp's imatrix in either of its formats")
+        ->type_name("FILE");
     AddRepeated(app, "--role", roles_, "ROLE=TYPE",
-                "Type for all tensors of a role: token_embd, attn_q, attn_k, attn_v, attn_output, "
-                "ffn_gate, ffn_up, ffn_down, output");
+                "Type for all tensors of a role: " + RoleNames());
     AddRepeated(app, "--tensor", patterns_, "PATTERN=TYPE",
                 "Type for tensors whose name matches (* any run, ? any character)");
+    app.add_option("--recipe", recipe_,
+                   "Types from a file: a line ROLE = TYPE or PATTERN = TYPE each, # for remarks")
+        ->type_name("FILE");
     app.add_option("--context", context_,
                    "Context length to record (default: what the checkpoint says, else a rule)")
         ->type_name("N");
@@ -53,7 +80,14 @@ class QuantizeCommand final : public Command {
     const std::string input = ResolveInput(input_);
     if (verify_) VerifyInput(input, session);
     OpenedSource source = OpenSource(input, options);
-    const QuantPlan plan = MakePlan(source.manifest(), type_, MakePlanOptions());
+    PlanOptions plan_options = MakePlanOptions();
+    std::vector<MetadataEntry> metadata;
+    if (!imatrix_.empty()) metadata = ReadImportance(plan_options);
+    QuantPlan plan = MakePlan(source.manifest(), type_, plan_options);
+    plan.metadata = std::move(metadata);
+    for (const std::string& file : {imatrix_, recipe_}) {
+      if (!file.empty()) source.input_files.push_back(file);
+    }
     return RunPass("quantize", source, plan, writer_, session);
   }
 
@@ -67,9 +101,9 @@ class QuantizeCommand final : public Command {
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   }
 
-  // Splits "KEY=TYPE". Throws: Error kUsage.
-  static std::pair<std::string, DType> ParseOverride(const std::string& flag,
-                                                     const std::string& text) {
+  // Splits "KEY=TYPE" and sets type and origin. Throws: Error kUsage.
+  static std::string ParseOverride(const std::string& flag, const std::string& text,
+                                   TypeOverride& override) {
     const size_t equals = text.rfind('=');
     const auto type =
         equals != std::string::npos ? DTypeFromName(text.substr(equals + 1)) : std::nullopt;
@@ -77,20 +111,45 @@ class QuantizeCommand final : public Command {
       throw UsageError("usage.override", flag + " wants a name, '=' and a type")
           .Found(Quoted(text));
     }
-    return {text.substr(0, equals), *type};
+    const std::string name = text.substr(0, equals);
+    override.type = *type;
+    override.origin = flag + " " + Escaped(name);
+    return name;
+  }
+
+  // Reads --imatrix into `options`. Returns what the output is to say of it.
+  std::vector<MetadataEntry> ReadImportance(PlanOptions& options) const {
+    Imatrix imatrix = ReadImatrix(imatrix_);
+    std::vector<MetadataEntry> metadata = MetadataOf(imatrix, imatrix_);
+    auto importance = std::make_shared<Importance>();
+    importance->file = imatrix_;
+    for (ImatrixEntry& entry : imatrix.entries) {
+      importance->entries.emplace(std::move(entry.name), std::move(entry.values));
+    }
+    options.importance = std::move(importance);
+    return metadata;
   }
 
   PlanOptions MakePlanOptions() const {
-    PlanOptions options{
-        .requantize = requantize_, .pure = pure_, .keep_output = keep_output_};
-    for (const std::string& text : roles_) {
-      const auto [name, type] = ParseOverride("--role", text);
-      const auto role = FindRole(name);
-      if (!role) throw UsageError("usage.override", "no such role").Found(Quoted(name));
-      options.roles.emplace_back(*role, type);
-    }
+    PlanOptions options{.requantize = requantize_, .pure = pure_, .keep_output = keep_output_};
+    // A tensor's own name counts before its role, the command line before the recipe.
     for (const std::string& text : patterns_) {
-      options.patterns.push_back(ParseOverride("--tensor", text));
+      TypeOverride& override = options.overrides.emplace_back();
+      override.pattern = ParseOverride("--tensor", text, override);
+    }
+    for (const std::string& text : roles_) {
+      TypeOverride& override = options.overrides.emplace_back();
+      const std::string name = ParseOverride("--role", text, override);
+      override.role = FindRole(name);
+      if (!override.role) {
+        throw UsageError("usage.override", "no such role")
+            .Found(Quoted(name))
+            .Expected("one of " + RoleNames());
+      }
+    }
+    if (!recipe_.empty()) {
+      const auto rules = ParseRecipe(ReadWholeFile(recipe_, kRecipeMaxBytes), recipe_);
+      options.overrides.insert(options.overrides.end(), rules.begin(), rules.end());
     }
     if (effort_ == "fast") {
       options.effort = Effort::kFast;
@@ -113,7 +172,7 @@ class QuantizeCommand final : public Command {
                               : "did you mean " + nearest + "? (quern types lists all)");
   }
 
-  std::string input_, type_, context_, name_, effort_ = "normal";
+  std::string input_, type_, context_, name_, imatrix_, recipe_, effort_ = "normal";
   std::vector<std::string> roles_, patterns_;
   bool requantize_ = false, pure_ = false, keep_output_ = false, verify_ = false;
   WriterFlags writer_;
@@ -130,11 +189,20 @@ const CommandInfo kQuantizeCommand = {
         "  quern quantize llama-2-7b.gguf -t q8_0 -o q8_0.gguf   from a GGUF file\n"
         "  quern convert Llama-2-7b/ | quern quantize -t q4_0 > q4_0.gguf\n"
         "  quern quantize Llama-2-7b/ -t q4_0 -n --explain       each tensor's type, and the size; "
-        "writes nothing\n",
+        "writes nothing\n"
+        "  quern quantize m.gguf -t q4_k --imatrix m.imatrix -o q4_k.gguf\n"
+        "  quern quantize m.gguf -t q4_k --role attn_v=q6_k --tensor 'blk.0.*=q8_0' -o "
+        "mixed.gguf\n",
     .notes =
         "IN is whatever quern convert reads; without IN, a GGUF stream from standard input. "
         "Matrices get the\n"
-        "type, vectors stay f32. The output's bytes depend on input, flags and version only.\n",
+        "type, vectors stay f32. The output's bytes depend on input, flags and version only.\n"
+        "For single tensors --tensor counts before --role, both before --recipe, all before the "
+        "type. A recipe\n"
+        "is a text file, the first rule that matches wins:\n"
+        "  # remark\n"
+        "  attn_v = q6_k\n"
+        "  blk.0.* = q8_0\n",
     .make = [] { return std::unique_ptr<Command>(std::make_unique<QuantizeCommand>()); },
 };
 

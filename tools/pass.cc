@@ -49,6 +49,7 @@ nlohmann::ordered_json PassJson(std::string_view command, const Manifest& before
   json["tensor_bytes"] = after.tensor_bytes();
   json["file_bytes"] = file_bytes;
   json["dry_run"] = flags.dry_run;
+  if (!plan.warnings.empty()) json["warnings"] = plan.warnings;
   if (flags.explain) {
     for (size_t i = 0; i < after.tensors.size(); ++i) {
       json["tensors"].push_back({{"name", Escaped(after.tensors[i].name)},
@@ -62,7 +63,8 @@ nlohmann::ordered_json PassJson(std::string_view command, const Manifest& before
   return json;
 }
 
-void WarnOfFallbacks(const Manifest& out, const QuantPlan& plan, Terminal& terminal) {
+void ShowWarnings(const Manifest& out, const QuantPlan& plan, Terminal& terminal) {
+  for (const std::string& warning : plan.warnings) terminal.Warn(warning);
   for (size_t i = 0; i < plan.entries.size(); ++i) {
     if (!plan.entries[i].fallback) continue;
     terminal.Warn(fmt::format("{} becomes {}: {}", Quoted(out.tensors[i].name),
@@ -94,7 +96,7 @@ int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& pla
   const Manifest& before = source.manifest();
   const Manifest after = plan.Apply(before);
   const uint64_t file_bytes = GgufFileBytes(after);
-  WarnOfFallbacks(after, plan, session.terminal);
+  ShowWarnings(after, plan, session.terminal);
   const auto begun = std::chrono::steady_clock::now();
   nlohmann::ordered_json json = PassJson(command, before, after, file_bytes, plan, flags);
   const bool stdout_is_free = flags.dry_run || !ModelGoesToStdout(flags.output);
@@ -108,8 +110,7 @@ int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& pla
   if (!flags.dry_run) {
     auto writer =
         MakeGgufWriter(OpenModelOutput(flags.output, flags.force, source.input_files, file_bytes));
-    TranscodeOptions options{
-        .threads = session.threads, .progress = &session.terminal, .log = &session.terminal};
+    TranscodeOptions options{.threads = session.threads, .progress = &session.terminal};
     if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
     Transcode(*source.source, plan, *writer, options);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begun;

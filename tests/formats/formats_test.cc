@@ -46,6 +46,14 @@ TEST(DetectKind, KnowsFilesByTheirFirstBytes) {
   EXPECT_EQ(Kind(std::string_view("\1\0\0\0\x10\0\0\0blk.0.xy.weight\0\0", 26)),
             kUnknown);  // a NUL in the name
   EXPECT_EQ(Kind(std::string_view("\1\0\0\0\x10\0\0\0blk.0.xyz.weight", 24)), kImatrix);
+  // Counts of entries that begin like other kinds: '[', '{', PyTorch's pickles, gzip.
+  for (const uint32_t n_entries : {91u, 123u, 640u, 35615u}) {
+    uint8_t head[24] = {0, 0, 0, 0, 16};
+    StoreLE(head, n_entries);
+    std::memcpy(head + 8, "blk.0.xyz.weight", 16);
+    EXPECT_EQ(Kind(AsText(head)), kImatrix) << n_entries;
+    EXPECT_NE(Kind(AsText(ByteView(head).first(23))), kImatrix) << "name cut short";
+  }
   EXPECT_EQ(Kind("version https://git-lfs.github.com/spec/v1\noid sha256:00"), kGitLfsPointer);
   EXPECT_EQ(Kind("\n<!DOCTYPE html>\n<html>"), kHtml);
   EXPECT_EQ(Kind("<html lang=en>"), kHtml);

@@ -86,7 +86,8 @@ Manifest Llama(uint32_t n_layers, uint64_t d_model, uint64_t d_ff, uint32_t n_he
   manifest.spec->n_kv_heads = n_kv_heads;
   const uint64_t kv = d_model / n_heads * n_kv_heads;
   const auto add = [&](TensorRole role, std::optional<uint32_t> layer, Shape shape) {
-    TensorInfo tensor = Tensor("t" + std::to_string(manifest.tensors.size()), role, DType::kF16, shape);
+    TensorInfo tensor =
+        Tensor("t" + std::to_string(manifest.tensors.size()), role, DType::kF16, shape);
     tensor.layer = layer;
     manifest.tensors.push_back(tensor);
   };
@@ -141,16 +142,19 @@ TEST(Plan, RulesLookAtLayersHeadsAndImportance) {
   EXPECT_EQ(LayersWith(m7b, MakePlan(m7b, "q2_k"), TensorRole::kAttnV, DType::kQ3_K).size(), 32u);
   const Manifest m8b = Llama(32, 4096, 14336, 32, 8, 128256);
   EXPECT_EQ(LayersWith(m8b, MakePlan(m8b, "q2_k"), TensorRole::kAttnV, DType::kQ4_K).size(), 32u);
-  EXPECT_EQ(LayersWith(m8b, MakePlan(m8b, "iq4_xs"), TensorRole::kFfnDown, DType::kQ5_K).size(), 4u);
+  EXPECT_EQ(LayersWith(m8b, MakePlan(m8b, "iq4_xs"), TensorRole::kFfnDown, DType::kQ5_K).size(),
+            4u);
   const Manifest m70b = Llama(80, 8192, 28672, 64, 8, 32000);
-  EXPECT_EQ(LayersWith(m70b, MakePlan(m70b, "q3_k_m"), TensorRole::kAttnV, DType::kQ5_K).size(), 80u);
+  EXPECT_EQ(LayersWith(m70b, MakePlan(m70b, "q3_k_m"), TensorRole::kAttnV, DType::kQ5_K).size(),
+            80u);
 
   PlanOptions weighted;
   weighted.importance = std::make_shared<Importance>();
   const QuantPlan plan = MakePlan(m7b, "q4_0", weighted);
   EXPECT_EQ(LayersWith(m7b, plan, TensorRole::kFfnDown, DType::kQ4_1).size(), 4u);
   ASSERT_EQ(plan.warnings.size(), 1u);
-  EXPECT_NE(plan.warnings[0].find("226 tensors"), std::string::npos) << plan.warnings[0];
+  EXPECT_NE(plan.warnings[0].find("'t2', 't3' and 223 more"), std::string::npos)
+      << plan.warnings[0];
 }
 
 TEST(Plan, TiedEmbeddingsServeAsTheOutput) {
@@ -167,11 +171,18 @@ TEST(Plan, OverridesComeInOrder) {
   EXPECT_EQ(MakePlan(manifest, "q4_0", {.pure = true}).entries[4].type, DType::kQ4_0);
   EXPECT_EQ(MakePlan(manifest, "q4_0", {.keep_output = true}).entries[4].type, DType::kF16);
   PlanOptions options;
-  options.roles = {{TensorRole::kAttnQ, DType::kQ8_0}};
-  EXPECT_EQ(MakePlan(manifest, "q4_0", options).entries[2].type, DType::kQ8_0);
-  options.patterns = {{"blk.?.attn_*", DType::kQ5_0}, {"blk*", DType::kQ4_1}};
-  EXPECT_EQ(MakePlan(manifest, "q4_0", options).entries[2].type, DType::kQ5_0);
-  EXPECT_EQ(MakePlan(manifest, "q4_0", options).entries[1].type, DType::kF32) << "vectors stay";
+  options.overrides = {{TensorRole::kAttnQ, "", DType::kQ8_0, "first"},
+                       {{}, "blk.?.attn_*", DType::kQ5_0, "second"},
+                       {{}, "blk*", DType::kQ4_1, "third"},
+                       {TensorRole::kFfnGate, "", DType::kQ4_1, "fourth"},
+                       {{}, "lm_head*", DType::kQ4_1, "fifth"}};
+  const QuantPlan first = MakePlan(manifest, "q4_0", options);
+  EXPECT_EQ(first.entries[2], (PlanEntry{DType::kQ8_0, "first"}));
+  EXPECT_EQ(first.entries[1].type, DType::kF32) << "vectors stay";
+  ASSERT_EQ(first.warnings.size(), 1u);
+  EXPECT_EQ(first.warnings[0], "no matrix of the model matches: 'fourth', 'fifth'");
+  std::swap(options.overrides[0], options.overrides[1]);
+  EXPECT_EQ(MakePlan(manifest, "q4_0", options).entries[2], (PlanEntry{DType::kQ5_0, "second"}));
   EXPECT_EQ(FindRole("attn_q"), TensorRole::kAttnQ);
   EXPECT_FALSE(FindRole("attn"));
 }
@@ -180,12 +191,13 @@ TEST(Plan, ImportanceThatDoesNotFitIsRefused) {
   const Manifest manifest = SmallModel(DType::kF16);
   const auto error_id = [&](std::vector<float> weights) -> std::string {
     PlanOptions options;
-    options.importance =
-        std::make_shared<Importance>(Importance{{"blk.0.attn_q.weight", std::move(weights)}});
+    options.importance = std::make_shared<Importance>(
+        Importance{"dir/m.imatrix", {{"blk.0.attn_q.weight", std::move(weights)}}});
     try {
       (void)MakePlan(manifest, "q4_0", options);
     } catch (const Error& error) {
       EXPECT_NE(std::string(error.what()).find("blk.0.attn_q.weight"), std::string::npos);
+      EXPECT_EQ(error.file(), "dir/m.imatrix");
       return error.id();
     }
     return "";
@@ -194,6 +206,31 @@ TEST(Plan, ImportanceThatDoesNotFitIsRefused) {
   EXPECT_EQ(error_id(std::vector<float>(256, -1.0f)), "imatrix.non-finite");
   EXPECT_EQ(error_id(std::vector<float>(256, NAN)), "imatrix.non-finite");
   EXPECT_EQ(error_id(std::vector<float>(256, 0.0f)), "");
+}
+
+TEST(Plan, EntriesAreCheckedWhateverTheTensorBecomes) {
+  const Manifest manifest = SmallModel(DType::kF16);  // rows of ffn_down do not divide: f16
+  for (const char* preset : {"q4_0", "f16", "source"}) {
+    PlanOptions options;
+    options.importance = std::make_shared<Importance>(
+        Importance{"m.imatrix", {{"blk.0.ffn_down.weight", std::vector<float>(8, 1.0f)}}});
+    EXPECT_THROW((void)MakePlan(manifest, preset, options), Error) << preset;
+  }
+}
+
+TEST(Plan, TellsWhatIsMissingZeroOrStrangeInTheImatrix) {
+  const Manifest manifest = SmallModel(DType::kF16);
+  PlanOptions options;
+  options.importance = std::make_shared<Importance>(
+      Importance{"m.imatrix",
+                 {{"blk.0.attn_q.weight", std::vector<float>(256, 0.0f)},
+                  {"output.weight", std::vector<float>(256, 1.0f)},
+                  {"blk.7.attn_q.weight", std::vector<float>(3, 1.0f)}}});
+  EXPECT_EQ(MakePlan(manifest, "q4_0", options).warnings,
+            (std::vector<std::string>{
+                "not in the imatrix, so quantized unweighted: 'token_embd.weight'",
+                "only zeros in the imatrix, so quantized unweighted: 'blk.0.attn_q.weight'",
+                "in the imatrix but not in the model: 'blk.7.attn_q.weight'"}));
 }
 
 TEST(Plan, NamesIgnoreCaseAndHaveAliases) {
@@ -250,6 +287,17 @@ TEST(Plan, ApplyChangesTypesOnly) {
   }
   out.file_type = manifest.file_type;
   EXPECT_EQ(out, manifest);
+}
+
+TEST(Plan, ItsMetadataReplacesOlderEntries) {
+  Manifest manifest = SmallModel(DType::kF16);
+  manifest.metadata = {{"a", MetadataValue::U32(1)}, {"b", MetadataValue::U32(2)}};
+  QuantPlan plan = MakePlan(manifest, "q8_0");
+  plan.metadata = {{"a", MetadataValue::Text("new")}, {"c", MetadataValue::U32(3)}};
+  EXPECT_EQ(plan.Apply(manifest).metadata,
+            (std::vector<MetadataEntry>{{"b", MetadataValue::U32(2)},
+                                        {"a", MetadataValue::Text("new")},
+                                        {"c", MetadataValue::U32(3)}}));
 }
 
 }  // namespace

@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "formats/gguf_writer.h"
+
 namespace quern {
 namespace {
 
@@ -91,9 +93,24 @@ class BadInputs : public testing::Test {
   fs::path folder_;
 };
 
+const std::map<std::string, int> kExitCodes = {
+    {"OK", 0}, {"DATA", 3}, {"UNSUP", 4}, {"NOINPUT", 5}};
+
+// Expects the class, the stable id and the words that the manifest lists for a case.
+void ExpectAsListed(const nlohmann::json& entry, const RunResult& result) {
+  EXPECT_EQ(result.exit_code, kExitCodes.at(entry["cls"])) << result.err;
+  if (entry["cls"] == "OK") return;
+  const std::string code = entry["code"];
+  EXPECT_NE(result.err.find("[" + code + "]"), std::string::npos) << code << "\n" << result.err;
+  for (const std::string word : entry["must"]) {
+    EXPECT_NE(result.err.find(word), std::string::npos) << word << "\n" << result.err;
+  }
+  EXPECT_TRUE(std::ranges::all_of(result.err, [](char c) {
+    return c == '\n' || (c >= ' ' && c != 0x7F) || c < 0;
+  })) << "control bytes in the message";
+}
+
 TEST_F(BadInputs, EachGetsItsClassIdAndWordsInBoundedMemory) {
-  const std::map<std::string, int> kExitCodes = {
-      {"OK", 0}, {"DATA", 3}, {"UNSUP", 4}, {"NOINPUT", 5}};
   const auto cases = nlohmann::json::parse(std::ifstream(folder_ / "in/manifest.json"));
   size_t n_run = 0;
   for (const auto& entry : cases) {
@@ -102,7 +119,7 @@ TEST_F(BadInputs, EachGetsItsClassIdAndWordsInBoundedMemory) {
     SCOPED_TRACE(id + ": " + entry["why"].get<std::string>());
     const fs::path input = folder_ / "in" / entry["file"].get<std::string>();
     const std::string code = entry["code"];
-    // A width is right or wrong for a model only (tests/quant/plan_test.cc).
+    // A width is right or wrong for a model only; see below.
     if (code == "imatrix.width") continue;
     const bool through_quantize = code.starts_with("quant.");
     const RunResult result =
@@ -113,17 +130,48 @@ TEST_F(BadInputs, EachGetsItsClassIdAndWordsInBoundedMemory) {
     if (kMeasuresMemory) {
       EXPECT_LE(result.peak_bytes, (uint64_t{64} << 20) + 2 * fs::file_size(input));
     }
-    EXPECT_EQ(result.exit_code, kExitCodes.at(entry["cls"])) << result.err;
-    if (entry["cls"] == "OK") continue;
-    EXPECT_NE(result.err.find("[" + code + "]"), std::string::npos) << code << "\n" << result.err;
-    for (const std::string word : entry["must"]) {
-      EXPECT_NE(result.err.find(word), std::string::npos) << word << "\n" << result.err;
-    }
-    EXPECT_TRUE(std::ranges::all_of(result.err, [](char c) {
-      return c == '\n' || (c >= ' ' && c != 0x7F) || c < 0;
-    })) << "control bytes in the message";
+    ExpectAsListed(entry, result);
   }
   EXPECT_GT(n_run, 60u);
+}
+
+// The model of the importance matrices: one tensor of four rows of `cols` weights.
+void WriteModel(const fs::path& path, uint64_t cols) {
+  Manifest manifest;
+  manifest.metadata = {{"general.architecture", MetadataValue::Text("llama")}};
+  manifest.tensors = {{"blk.0.ffn_up.weight", TensorRole::kFfnUp, 0, DType::kF32, {4, cols}}};
+  std::vector<uint8_t> bytes = EncodeGgufHeader(manifest);
+  bytes.resize(bytes.size() + 4 * cols * sizeof(float), 0x3C);
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+}
+
+TEST_F(BadInputs, ImportanceMatricesAreDecidedByQuantize) {
+  const fs::path model = folder_ / "model.gguf";
+  WriteModel(model, 8);
+  const auto cases = nlohmann::json::parse(std::ifstream(folder_ / "in/manifest.json"));
+  size_t n_run = 0;
+  for (const auto& entry : cases) {
+    const std::string id = entry["id"];
+    if (id[0] != 'i') continue;
+    SCOPED_TRACE(id + ": " + entry["why"].get<std::string>());
+    const fs::path imatrix = folder_ / "in" / entry["file"].get<std::string>();
+    for (const char* type : {"q8_0", "f16"}) {
+      const RunResult result =
+          RunQuern({"quantize", model, "--imatrix", imatrix, "-t", type, "-o", "/dev/null"},
+                   folder_ / "err");
+      ExpectAsListed(entry, result);
+      if (entry["cls"] != "OK") {
+        EXPECT_NE(result.err.find(imatrix.string()), std::string::npos) << result.err;
+      }
+      if (kMeasuresMemory) {
+        EXPECT_LE(result.peak_bytes, uint64_t{64} << 20);
+      }
+    }
+    ++n_run;
+  }
+  EXPECT_GE(n_run, 7u);
 }
 
 }  // namespace
