@@ -53,19 +53,26 @@ HWY_NOINLINE ScaleAndMin SearchAffine32(Tile32& tile, const Cut* HWY_RESTRICT cu
                                         size_t n_refinements) {
   const DFloat d;
   const DInt di;
-  auto low = tile.At(0);
-  for (size_t i = 1; i < kBlock32; ++i) low = hn::Min(low, tile.At(i));
+  auto low = tile.At(0), high = low;
+  for (size_t i = 1; i < kBlock32; ++i) {
+    low = hn::Min(low, tile.At(i));
+    high = hn::Max(high, tile.At(i));
+  }
   // Relative to the lowest weight, so that weights far from zero lose nothing.
-  auto sw = hn::Zero(d), sx = hn::Zero(d);
+  auto sw = kWeighted ? hn::Zero(d) : hn::Set(d, static_cast<float>(kBlock32));
+  auto sx = hn::Zero(d);
   for (size_t i = 0; i < kBlock32; ++i) {
     const auto x = hn::Sub(tile.At(i), low);
-    const auto w = kWeighted ? tile.WeightAt(i) : hn::Set(d, 1.0f);
-    sw = hn::Add(sw, w);
-    sx = hn::Add(sx, hn::Mul(w, x));
+    if constexpr (kWeighted) {
+      sw = hn::Add(sw, tile.WeightAt(i));
+      sx = hn::Add(sx, hn::Mul(tile.WeightAt(i), x));
+    } else {
+      sx = hn::Add(sx, x);
+    }
     tile.Set(i, x);
   }
   const AffineFit fit = FitAffine<kWeighted, true, kBlock32, kMostCode>(
-      {tile.x, tile.w}, cuts, n_cuts, n_refinements, sw, sx);
+      {tile.x, tile.w}, cuts, n_cuts, n_refinements, sw, sx, hn::Zero(d), hn::Sub(high, low));
   const auto scale = StorableScale(fit.scale);
   // The best minimum for the scale as stored.
   const auto above_low = SafeRatio(hn::Sub(sx, hn::Mul(scale, fit.sums.l)), sw);

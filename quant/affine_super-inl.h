@@ -153,8 +153,11 @@ HWY_NOINLINE void SearchAffine(float* HWY_RESTRICT x, const float* HWY_RESTRICT 
     const SubTile tile{x + s * kSubElems * kN, w + (kWeighted ? s * kSubElems * kN : 0)};
     auto sw = kWeighted ? zero : hn::Set(d, static_cast<float>(kSubElems));
     auto sx = zero;
+    auto low = hn::Load(d, tile.x), high = low;
     for (size_t i = 0; i < kSubElems; ++i) {
       const auto xi = hn::Load(d, tile.x + i * kN);
+      low = hn::Min(low, xi);
+      high = hn::Max(high, xi);
       if constexpr (kWeighted) {
         const auto wi = hn::Load(d, tile.w + i * kN);
         sw = hn::Add(sw, wi);
@@ -164,7 +167,7 @@ HWY_NOINLINE void SearchAffine(float* HWY_RESTRICT x, const float* HWY_RESTRICT 
       }
     }
     const AffineFit fit = FitAffine<kWeighted, false, kSubElems, kMostCode>(
-        tile, effort.cuts, effort.n_cuts, effort.n_refinements, sw, sx);
+        tile, effort.cuts, effort.n_cuts, effort.n_refinements, sw, sx, low, high);
     best.sw[s] = sw;
     best.sx[s] = sx;
     best.sums[s] = fit.sums;

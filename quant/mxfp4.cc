@@ -62,28 +62,38 @@ struct Scaler {
   VFloat half, rest;
 };
 
-struct Nearest {
-  VFloat index;  // 0..7, of the magnitude
-  VFloat value;  // its doubled magnitude
-};
-
-// Returns the magnitude nearest to |t|; of two, the smaller one.
-HWY_INLINE Nearest NearestMagnitude(VFloat t) {
+// Returns the code, 0..7, of the magnitude nearest to `a` >= 0 (doubled); of two, the smaller one.
+HWY_INLINE VInt NearestCode(VFloat a) {
   const DFloat d;
-  const auto a = hn::Abs(t);
-  const auto from4 = hn::Ge(a, hn::Set(d, 4.0f));
-  const auto from8 = hn::Ge(a, hn::Set(d, 8.0f));
-  // The values lie 1 apart up to 4, then 2, then 4.
-  auto inverse_step = hn::IfThenElse(from4, hn::Set(d, 0.5f), hn::Set(d, 1.0f));
-  inverse_step = hn::IfThenElse(from8, hn::Set(d, 0.25f), inverse_step);
-  auto step = hn::IfThenElse(from4, hn::Set(d, 2.0f), hn::Set(d, 1.0f));
-  step = hn::IfThenElse(from8, hn::Set(d, 4.0f), step);
-  const auto steps = hn::Ceil(hn::Sub(hn::Mul(a, inverse_step), hn::Set(d, 0.5f)));
-  const auto before =
-      hn::IfThenElse(from8, hn::Set(d, 4.0f), hn::IfThenElseZero(from4, hn::Set(d, 2.0f)));
-  return {hn::Min(hn::Add(steps, before), hn::Set(d, 7.0f)),
-          hn::Min(hn::Mul(steps, step), hn::Set(d, 12.0f))};
+  const DInt di;
+  // Up to 2 the values lie 1 apart. Beyond, they are the floats with one bit of mantissa, so that
+  // code and bits differ by a constant; what is added rounds, but not halves.
+  const auto small = hn::ConvertTo(di, hn::Ceil(hn::Sub(a, hn::Set(d, 0.5f))));
+  const auto bits = hn::Add(hn::BitCast(di, a), hn::Set(di, 0x1FFFFF));
+  const auto large = hn::Sub(hn::ShiftRight<22>(bits), hn::Set(di, 0xFE));
+  const auto is_small = hn::RebindMask(di, hn::Lt(a, hn::Set(d, 2.0f)));
+  return hn::Min(hn::IfThenElse(is_small, small, large), hn::Set(di, 7));
 }
+
+// One of the exponents that a search compares, relative to the plain rule's: the values of the
+// codes are 0, 1, 2, 3, 4, 6, 8, 12 times `unit`.
+struct Candidate {
+  explicit Candidate(VFloat unit)
+      : least_power(hn::Mul(unit, hn::Set(DFloat(), 2.0f))),
+        most(hn::Mul(unit, hn::Set(DFloat(), 12.0f))) {}
+  // Returns the square of the distance from `a` >= 0 to the nearest value. `power` is the power of
+  // two not above a, or less than the unit where that is smaller.
+  HWY_INLINE VFloat SquaredError(VFloat a, VFloat power) const {
+    const DFloat d;
+    // From power to 2 power the values lie power / 2 apart; adding and subtracting 1.5 * 2^23 of
+    // such steps rounds to them. Which of two equally near does not matter.
+    const auto magic = hn::Mul(hn::Max(power, least_power), hn::Set(d, 6291456.0f));
+    const auto value = hn::Min(hn::Sub(hn::Add(a, magic), magic), most);
+    const auto difference = hn::Sub(a, value);
+    return hn::Mul(difference, difference);
+  }
+  VFloat least_power, most;
+};
 
 // Returns the exponent byte of ggml's rule, floor(log2f(most)) + 125, at least 0.
 //
@@ -112,7 +122,7 @@ HWY_INLINE void StoreBlocks(Tile32& tile, VInt exponent, uint8_t* HWY_RESTRICT o
   const Scaler scaled(hn::Sub(hn::Set(di, 128), exponent));
   for (size_t i = 0; i < kElems; ++i) {
     const auto x = tile.At(i);
-    const auto index = hn::ConvertTo(di, NearestMagnitude(scaled(x)).index);
+    const auto index = NearestCode(hn::Abs(scaled(x)));
     const auto negative =
         hn::And(hn::Lt(hn::BitCast(di, x), hn::Zero(di)), hn::Gt(index, hn::Zero(di)));
     const auto sign = hn::IfThenElseZero(negative, hn::Set(di, 8));
@@ -134,36 +144,42 @@ void EncodePlain(const float* HWY_RESTRICT blocks, uint8_t* HWY_RESTRICT out) {
   StoreBlocks(tile, PlainExponent(MostMagnitude(tile)), out);
 }
 
-// Tries the exponents around ggml's and keeps the one of least error.
-template <bool kWeighted>
+// Tries the exponents around ggml's and keeps the one of least error: the first kSteps of +1, 0,
+// -1, -2.
+template <bool kWeighted, size_t kSteps>
 void EncodeSearched(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT importance,
-                    Effort effort, uint8_t* HWY_RESTRICT out) {
+                    uint8_t* HWY_RESTRICT out) {
   const DFloat d;
   const DInt di;
   Tile32 tile;
   LoadTile32<kWeighted>(blocks, importance, tile);
   const auto plain = PlainExponent(MostMagnitude(tile));
-  auto best = plain;
-  auto least = hn::Zero(d);
-  const int lowest = effort == Effort::kBest ? -2 : kWeighted ? -1 : 0;
-  for (int step = 1; step >= lowest; --step) {
-    const auto wanted = hn::Add(plain, hn::Set(di, step));
-    const auto exponent = hn::Min(hn::Max(wanted, hn::Zero(di)), hn::Set(di, 252));
-    // Errors relative to ggml's scale, so that none overflows.
-    const Scaler scaled(hn::Sub(hn::Set(di, 128), plain));
-    const auto unit = PowerOfTwo(hn::Sub(exponent, plain));
-    const auto inverse_unit = PowerOfTwo(hn::Sub(plain, exponent));
-    auto error = hn::Zero(d);
-    for (size_t i = 0; i < kElems; ++i) {
-      const auto t = hn::Abs(scaled(tile.At(i)));
-      const auto value = NearestMagnitude(hn::Mul(t, inverse_unit)).value;
-      const auto difference = hn::Sub(t, hn::Mul(value, unit));
-      const auto square = hn::Mul(difference, difference);
-      error = hn::Add(error, kWeighted ? hn::Mul(tile.WeightAt(i), square) : square);
+  // Errors are relative to ggml's scale, so that none overflows.
+  const Scaler scaled(hn::Sub(hn::Set(di, 128), plain));
+  const auto exponent_of = [&](size_t k) HWY_ATTR {
+    const auto wanted = hn::Add(plain, hn::Set(di, 1 - static_cast<int32_t>(k)));
+    return hn::Min(hn::Max(wanted, hn::Zero(di)), hn::Set(di, 252));
+  };
+  VFloat unit[kSteps], error[kSteps];
+  for (size_t k = 0; k < kSteps; ++k) {
+    unit[k] = PowerOfTwo(hn::Sub(exponent_of(k), plain));
+    error[k] = hn::Zero(d);
+  }
+  const auto power_bits = hn::Set(di, 0x7F800000);
+  for (size_t i = 0; i < kElems; ++i) {
+    const auto a = hn::Abs(scaled(tile.At(i)));
+    const auto power = hn::BitCast(d, hn::And(hn::BitCast(di, a), power_bits));
+    for (size_t k = 0; k < kSteps; ++k) {
+      const auto square = Candidate(unit[k]).SquaredError(a, power);
+      error[k] = hn::Add(error[k], kWeighted ? hn::Mul(tile.WeightAt(i), square) : square);
     }
-    const auto better = step == 1 ? hn::Ge(error, error) : hn::Lt(error, least);
-    least = hn::IfThenElse(better, error, least);
-    best = hn::IfThenElse(hn::RebindMask(di, better), exponent, best);
+  }
+  auto best = exponent_of(0);
+  auto least = error[0];
+  for (size_t k = 1; k < kSteps; ++k) {
+    const auto better = hn::Lt(error[k], least);
+    least = hn::IfThenElse(better, error[k], least);
+    best = hn::IfThenElse(hn::RebindMask(di, better), exponent_of(k), best);
   }
   StoreBlocks(tile, best, out);
 }
@@ -171,8 +187,13 @@ void EncodeSearched(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT 
 void EncodeMXFP4(const EncodeInput& in, uint8_t* out) {
   EncodeBlocks32<kBytes>(
       in, EncodePlain,
-      [&](auto weighted, const float* x, const float* w, uint8_t* blocks)
-          HWY_ATTR { EncodeSearched<weighted>(x, w, in.effort, blocks); },
+      [&](auto weighted, const float* x, const float* w, uint8_t* blocks) HWY_ATTR {
+        if (in.effort == Effort::kBest) {
+          EncodeSearched<weighted, 4>(x, w, blocks);
+        } else {
+          EncodeSearched<weighted, weighted ? 3 : 2>(x, w, blocks);
+        }
+      },
       out);
 }
 

@@ -172,21 +172,17 @@ HWY_NOINLINE CodeSums SumsAt(const SubTile& tile, VFloat inverse, VFloat offset)
 }
 
 // Fits a sub-block whose codes are 0..kMostCode: tries all `cuts`, then refines the best
-// `n_refinements` times (round with the fit, fit again). `sw` and `sx` are its sums of w and w x.
+// `n_refinements` times (round with the fit, fit again). `sw` and `sx` are its sums of w and w x,
+// `low` and `high` its least and largest weight; where minima may have either sign, the weights are
+// relative to the least one, so that `low` is 0.
 template <bool kWeighted, bool kSignedMin, size_t kElems, int kMostCode>
 HWY_NOINLINE AffineFit FitAffine(const SubTile& tile, const Cut* HWY_RESTRICT cuts, size_t n_cuts,
-                               size_t n_refinements, VFloat sw, VFloat sx) {
+                               size_t n_refinements, VFloat sw, VFloat sx, VFloat low,
+                               VFloat high) {
   const DFloat d;
   constexpr size_t kN = LaneCount();
   // As many candidates at once as the registers hold.
   constexpr size_t kTogether = kN == 16 ? 4 : 2;
-  auto low = hn::Load(d, tile.x);
-  auto high = low;
-  for (size_t i = 1; i < kElems; ++i) {
-    const auto x = hn::Load(d, tile.x + i * kN);
-    low = hn::Min(low, x);
-    high = hn::Max(high, x);
-  }
   if constexpr (!kSignedMin) low = hn::Min(low, hn::Zero(d));
   const auto inverse_range = SafeInverse(hn::Sub(high, low));
   // To begin with: all codes 0, and the mean as the value.
@@ -209,7 +205,7 @@ HWY_NOINLINE AffineFit FitAffine(const SubTile& tile, const Cut* HWY_RESTRICT cu
     for (size_t i = 0; i < kElems; ++i) {
       const auto x = hn::Load(d, tile.x + i * kN);
       const auto w = kWeighted ? hn::Load(d, tile.w + i * kN) : x;
-      const auto above_low = hn::Sub(x, low);
+      const auto above_low = kSignedMin ? x : hn::Sub(x, low);
       for (size_t k = 0; k < kTogether; ++k) {
         const auto t = hn::Add(hn::Mul(above_low, inverse[k]), offset[k]);
         AddCode<kWeighted>(x, w, Rounded(t), sums[k]);

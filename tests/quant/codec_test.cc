@@ -89,8 +89,15 @@ TEST_P(CodecTest, StaysInsideItsBuffers) {
     for (const bool at_end : {false, true}) {
       GuardedBuffer in(n * sizeof(float), at_end), out(n * sizeof(float), at_end);
       GuardedBuffer blocks(n_blocks * layout().block_bytes, at_end);
+      GuardedBuffer importance(n * sizeof(float), at_end);
       std::memcpy(in.data(), x.data(), n * sizeof(float));
+      for (uint64_t i = 0; i < n; ++i) importance.floats()[i] = std::fabs(x[i]);
       for (const Effort effort : kEfforts) {
+        codec().encode({in.floats(), 1, n, importance.floats(), effort}, blocks.data());
+        EXPECT_EQ(std::memcmp(Encoded(codec(), codec().encode, x, effort, importance.floats()).data(),
+                              blocks.data(), n_blocks * layout().block_bytes),
+                  0)
+            << n_blocks << " weighted blocks";
         codec().encode({in.floats(), 1, n, nullptr, effort}, blocks.data());
       }
       codec().decode(blocks.data(), n, out.floats());
