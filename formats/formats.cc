@@ -15,8 +15,9 @@
 namespace quern {
 namespace {
 
-std::unique_ptr<TensorSink> MakeGguf(std::unique_ptr<Output> output) {
-  return MakeGgufWriter(std::move(output));
+std::unique_ptr<TensorSink> MakeGguf(std::unique_ptr<Output> output,
+                                     const ModelWriteOptions& options) {
+  return MakeGgufWriter(std::move(output), {.trailer = options.trailer});
 }
 
 std::vector<Finding> CheckGguf(std::shared_ptr<const RandomAccessBytes> bytes, Progress* progress) {

@@ -53,13 +53,18 @@ FileKind DetectKind(const std::string& path);
 // to do about it: "input.lfs-pointer", "input.html", "input.unknown-format", "input.kind".
 Error WrongKind(FileKind kind, ByteView head, std::string_view path, std::string_view wanted);
 
+struct ModelWriteOptions {
+  bool trailer = true;  // formats/integrity_trailer.h
+};
+
 // A container of whole models. Adding one is a row in the table of formats.cc.
 struct Container {
   FileKind kind;
   std::string_view name;  // "gguf", as for --format
   std::unique_ptr<TensorStore> (*open)(std::shared_ptr<const RandomAccessBytes> bytes);
   std::unique_ptr<TensorSource> (*read_stream)(std::unique_ptr<ByteStream> stream);
-  std::unique_ptr<TensorSink> (*make_writer)(std::unique_ptr<Output> output);
+  std::unique_ptr<TensorSink> (*make_writer)(std::unique_ptr<Output> output,
+                                             const ModelWriteOptions& options);
   // Returns every fault of one file that can be told without knowing what weights mean.
   std::vector<Finding> (*check)(std::shared_ptr<const RandomAccessBytes> bytes, Progress* progress);
 };

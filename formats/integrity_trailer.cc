@@ -185,6 +185,11 @@ void TrailerVerifier::Compare(const IntegrityTrailer& trailer, TrailerVerdict& v
                          .Found(HexOf(tensor_hashes_[i]))
                          .Expected(HexOf(trailer.tensor_hashes[i])));
   }
+  if (errors.size() == 1 && errors.front().id() == "trailer.header") {
+    errors.front().Hint(
+        "every tensor is as written; if a tool edited the metadata in place, let it write a new "
+        "file instead: that is told from damage");
+  }
 }
 
 TrailerVerdict TrailerVerifier::Finish() {

@@ -81,6 +81,8 @@ void AddWriterFlags(CLI::App& app, WriterFlags& flags) {
   app.add_flag("--force", flags.force, "Replace the output if it exists");
   app.add_flag("-n,--dry-run", flags.dry_run, "Check everything and show the size, write nothing");
   app.add_flag("--explain", flags.explain, "List every tensor with its type and the reason");
+  app.add_flag("--no-trailer", flags.no_trailer,
+               "Leave out the hashes by which quern check finds damage");
 }
 
 void CheckWriterFlags(const WriterFlags& flags, const Session& session) {
@@ -95,7 +97,8 @@ int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& pla
             const WriterFlags& flags, Session& session) {
   const Manifest& before = source.manifest();
   const Manifest after = plan.Apply(before);
-  const uint64_t file_bytes = GgufFileBytes(after);
+  const GgufWriteOptions write_options{.trailer = !flags.no_trailer};
+  const uint64_t file_bytes = GgufFileBytes(after, write_options);
   ShowWarnings(after, plan, session.terminal);
   const auto begun = std::chrono::steady_clock::now();
   nlohmann::ordered_json json = PassJson(command, before, after, file_bytes, plan, flags);
@@ -108,8 +111,8 @@ int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& pla
       session.terminal.Text(table);
   }
   if (!flags.dry_run) {
-    auto writer =
-        MakeGgufWriter(OpenModelOutput(flags.output, flags.force, source.input_files, file_bytes));
+    auto writer = MakeGgufWriter(
+        OpenModelOutput(flags.output, flags.force, source.input_files, file_bytes), write_options);
     TranscodeOptions options{.threads = session.threads, .progress = &session.terminal};
     if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
     Transcode(*source.source, plan, *writer, options);

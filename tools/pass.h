@@ -16,9 +16,10 @@ struct WriterFlags {
   bool force = false;
   bool dry_run = false;
   bool explain = false;
+  bool no_trailer = false;
 };
 
-// Adds -o, --force, -n/--dry-run and --explain.
+// Adds -o, --force, -n/--dry-run, --explain and --no-trailer.
 void AddWriterFlags(CLI::App& app, WriterFlags& flags);
 
 // Throws: Error kUsage if the flags contradict each other or ask for reports where the model goes.

@@ -154,7 +154,7 @@ TEST(Containers, RoundTrip) {
     EXPECT_EQ(FindContainer(container.name), &container);
     const auto Write = [&](TensorSource& source) {
       std::vector<uint8_t> out, buffer(1 << 16);
-      const auto sink = container.make_writer(std::make_unique<testing::VectorOutput>(out));
+      const auto sink = container.make_writer(std::make_unique<testing::VectorOutput>(out), {});
       sink->Begin(source.manifest());
       while (const auto band = source.Next(buffer)) sink->Put(*band);
       sink->Finish();

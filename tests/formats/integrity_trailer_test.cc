@@ -117,6 +117,26 @@ TEST(IntegrityTrailer, EveryFlippedBitIsFound) {
   }
 }
 
+TEST(IntegrityTrailer, AHundredThousandRandomFlipsAreFound) {
+  auto b = testing::SmallLlama();
+  b.Tensor("blk.0.large.weight", {256, 128}, 1, testing::Pattern(65536));
+  Bytes bytes = Seal(b.Build());
+  std::mt19937_64 random(7);
+  for (int round = 0; round < 100000; ++round) {
+    const uint64_t bit = random() % (bytes.size() * 8);
+    bytes[bit / 8] ^= static_cast<uint8_t>(1 << (bit % 8));
+    bool is_error = false;
+    const auto refused = ErrorOf([&] {
+      for (const Finding& finding : Check(bytes)) {
+        is_error = is_error || finding.severity == Finding::Severity::kError;
+      }
+    });
+    ASSERT_TRUE(is_error || refused) << "bit " << bit;
+    bytes[bit / 8] ^= static_cast<uint8_t>(1 << (bit % 8));
+  }
+  EXPECT_TRUE(Check(bytes).empty());
+}
+
 TEST(IntegrityTrailer, EveryTruncationIsFound) {
   const Bytes bytes = SmallSealed();
   for (size_t n = 0; n < bytes.size(); ++n) {
@@ -205,6 +225,22 @@ TEST(IntegrityTrailer, RewritingIsToldFromDamage) {
     EXPECT_FALSE(ErrorOfWalk(rewritten).has_value());
     EXPECT_FALSE(ErrorOfStream(rewritten).has_value());
   }
+}
+
+// A tool that edits metadata in place keeps the trailer, which no longer agrees: told from a
+// damaged tensor by the id, and the hint says what to do.
+TEST(IntegrityTrailer, EditingInPlaceIsToldFromDamagedWeights) {
+  Bytes bytes = Sealed();
+  bytes[AsText(bytes).find("tiny")] = 'T';
+  const auto findings = Check(bytes);
+  ASSERT_EQ(findings.size(), 1U);
+  EXPECT_EQ(findings[0].id, "trailer.header");
+  EXPECT_NE(findings[0].hint.find("edited the metadata"), std::string::npos);
+  bytes[GgufFile(InMemory(bytes)).tensor_offset(3)] ^= 1;
+  const auto both = Check(bytes);
+  ASSERT_EQ(both.size(), 2U);
+  EXPECT_EQ(both[0].hint.find("edited the metadata"), std::string::npos);
+  EXPECT_EQ(both[1].id, "trailer.tensor");
 }
 
 TEST(IntegrityTrailer, ForeignBytesBehindTheDataAreAFinding) {
