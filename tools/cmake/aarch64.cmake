@@ -10,7 +10,7 @@ foreach(language C CXX)
 endforeach()
 set(CMAKE_C_COMPILER clang)
 set(CMAKE_CXX_COMPILER clang++)
-set(CMAKE_EXE_LINKER_FLAGS_INIT -fuse-ld=lld)
+add_link_options(-fuse-ld=lld)  # CMAKE_EXE_LINKER_FLAGS is set by release.cmake
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
