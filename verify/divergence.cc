@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "formats/core/check.h"
@@ -83,7 +85,7 @@ WindowSeries SeriesOf(std::span<const uint64_t> places, const Predictions& predi
   return series;
 }
 
-void Summarize(std::span<const uint64_t> places, std::string_view reference_name, Report& report) {
+void Summarize(std::span<const uint64_t> places, std::string reference_name, Report& report) {
   const Predictions& predictions = report.predictions;
   QUERN_CHECK(!places.empty() && predictions.nll.size() % places.size() == 0);
   const uint64_t per_window = predictions.nll.size() / places.size();
@@ -94,7 +96,7 @@ void Summarize(std::span<const uint64_t> places, std::string_view reference_name
   report.series = SeriesOf(places, predictions, per_window);
   if (predictions.reference_nll.empty()) return;
   report.divergence = DivergenceOf(predictions, per_window);
-  report.divergence->reference_name = reference_name;
+  report.divergence->reference_name = std::move(reference_name);
 }
 
 Report PerplexityAgainst(const TensorStore& model, const TensorStore& reference,

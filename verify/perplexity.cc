@@ -62,8 +62,8 @@ Report ReportFor(const TensorStore& model, std::string_view text, const TextWind
   return report;
 }
 
-std::string_view NameOrEmpty(const TensorStore* store) {
-  return store == nullptr ? std::string_view() : std::string_view(store->name());
+std::string NameOrEmpty(const TensorStore* store) {
+  return store == nullptr ? std::string() : store->name();
 }
 
 }  // namespace

@@ -125,15 +125,23 @@ Distribution Describe(std::span<const double> values, uint64_t per_window) {
 double StudentQuantile(double probability, double degrees) {
   QUERN_CHECK(degrees >= 1 && probability >= 0.5 && probability < 1);
   const double tails = 2 * (1 - probability);
-  double low = 0, high = 1;
-  while (TwoTails(high, degrees) > tails) high *= 2;
-  // 200 halvings of any interval of doubles leave neighbours.
-  for (int i = 0; i < 200 && low < high; ++i) {
-    const double middle = low + (high - low) / 2;
-    if (middle == low || middle == high) break;
-    (TwoTails(middle, degrees) > tails ? low : high) = middle;
+  // The derivative of TwoTails is minus twice the density. Newton's steps from below never overshoot,
+  // since the tails are convex.
+  const double norm = std::exp(std::lgamma((degrees + 1) / 2) - std::lgamma(degrees / 2)) /
+                      std::sqrt(degrees * std::acos(-1.0));
+  double t = 0, next = 1;
+  while (TwoTails(next, degrees) > tails) {
+    t = next;
+    next *= 2;
   }
-  return high;
+  constexpr int kMaxSteps = 100;
+  for (int i = 0; i < kMaxSteps; ++i) {
+    const double density = norm * std::pow(1 + t * t / degrees, -(degrees + 1) / 2);
+    const double step = (TwoTails(t, degrees) - tails) / (2 * density);
+    t += step;
+    if (step <= 1e-14 * t) break;
+  }
+  return t;
 }
 
 }  // namespace quern

@@ -91,6 +91,90 @@ TEST(Divergence, AgreesWithTheDefinitionOverWholeDistributions) {
   EXPECT_FALSE(alone.divergence.has_value());
 }
 
+TEST(Divergence, OfSinglePredictionsByHand) {
+  // Two windows of two predictions. Probabilities of the text's tokens: the reference's 1/2, 1/4
+  // and 1/2, 1/8; the model's 1/4, 1/4 and 1/2, 1/4.
+  const double ln2 = std::log(2.0);
+  Predictions predictions;
+  predictions.reference_nll = {ln2, 2 * ln2, ln2, 3 * ln2};
+  predictions.nll = {2 * ln2, 2 * ln2, ln2, 2 * ln2};
+  predictions.kld = {0.3, 0.1, 0.0, 0.2};
+  predictions.top1 = {kReferenceRight, kSameTop1, kSameTop1 | kReferenceRight | kModelRight,
+                      kModelRight};
+  const Divergence divergence = DivergenceOf(predictions, 2);
+
+  // Differences ln2, 0 | 0, -ln2: means ln2 / 2 and -ln2 / 2; squares ln2^2 / 2; error ln2 / 2.
+  EXPECT_NEAR(divergence.ln_perplexity_ratio.value, 0, 1e-15);
+  EXPECT_NEAR(divergence.ln_perplexity_ratio.standard_error, ln2 / 2, 1e-15);
+  EXPECT_NEAR(divergence.perplexity_ratio.value, 1, 1e-15);
+  EXPECT_NEAR(divergence.perplexity_ratio.standard_error, ln2 / 2, 1e-15);
+  EXPECT_NEAR(divergence.reference_perplexity.value, std::exp(7 * ln2 / 4), 1e-12);
+  // 0.2 and 0.1: mean 0.15, error 0.05.
+  EXPECT_NEAR(divergence.kld.mean.value, 0.15, 1e-15);
+  EXPECT_NEAR(divergence.kld.mean.standard_error, 0.05, 1e-15);
+  EXPECT_EQ(divergence.kld.maximum, 0.3);
+  EXPECT_EQ(divergence.kld.minimum, 0.0);
+  EXPECT_NEAR(divergence.kld.percentiles[4].estimate.value, 0.15, 1e-15);              // the median
+  EXPECT_NEAR(divergence.kld.percentiles[6].estimate.value, 0.2 + 0.85 * 0.1, 1e-15);  // 95 %
+  // Delta p -1/4, 0 | 0, 1/8: means -1/8 and 1/16, so -1/32 with error 3/32; squares 1/16, 0 | 0,
+  // 1/64: means 1/32 and 1/128, so 5/256 with error 3/256.
+  EXPECT_NEAR(divergence.delta_p.mean.value, -1.0 / 32, 1e-15);
+  EXPECT_NEAR(divergence.delta_p.mean.standard_error, 3.0 / 32, 1e-15);
+  EXPECT_NEAR(divergence.delta_p.minimum, -0.25, 1e-15);
+  EXPECT_NEAR(divergence.delta_p.maximum, 0.125, 1e-15);
+  const double rms = std::sqrt(5.0 / 256);
+  EXPECT_NEAR(divergence.rms_delta_p.value, rms, 1e-15);
+  EXPECT_NEAR(divergence.rms_delta_p.standard_error, 3.0 / 256 / (2 * rms), 1e-15);
+  EXPECT_EQ(divergence.top1_agreement.value, 0.5);
+  EXPECT_EQ(divergence.top1_agreement.standard_error, 0);
+  EXPECT_EQ(divergence.flips.value, 0.5);
+  EXPECT_EQ(divergence.lost.value, 0.25);
+  EXPECT_EQ(divergence.lost.standard_error, 0.25);
+  EXPECT_EQ(divergence.gained.value, 0.25);
+
+  const std::vector<uint64_t> places = {3, 7};
+  const WindowSeries series = SeriesOf(places, predictions, 2);
+  EXPECT_EQ(series.place, places);
+  EXPECT_NEAR(series.nll[0], 2 * ln2, 1e-15);
+  EXPECT_NEAR(series.reference_nll[1], 2 * ln2, 1e-15);
+  EXPECT_NEAR(series.kld[0], 0.2, 1e-15);
+  EXPECT_NEAR(series.delta_p[1], 1.0 / 16, 1e-15);
+  EXPECT_EQ(series.top1_agreement, (std::vector<double>{0.5, 0.5}));
+}
+
+TEST(Divergence, SeveralModelsAreMeasuredAsEachAlone) {
+  const SyntheticStore base({}), f16({.matrix_type = DType::kF16}),
+      q8({.matrix_type = DType::kQ8_0});
+  PerplexityOptions options;
+  options.context = 50;
+  const std::string text = SyntheticText(1000);
+  const TensorStore* const models[] = {&f16, &q8};
+  const std::vector<Report> all = ComparePerplexity(models, &base, text, options);
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_LT(all[0].model_bytes, all[1].model_bytes);  // q8_0 comes first: by size.
+  EXPECT_EQ(all[0].predictions.kld, PerplexityAgainst(q8, base, text, options).predictions.kld);
+  EXPECT_EQ(all[1].predictions.nll, PerplexityAgainst(f16, base, text, options).predictions.nll);
+  EXPECT_NE(all[0].model_fingerprint, all[1].model_fingerprint);
+}
+
+TEST(Divergence, GatesEndTheRunAndPartsOfMemoryDoNotMatter) {
+  const SyntheticStore base({}), model({.matrix_type = DType::kQ8_0});
+  PerplexityOptions options;
+  options.context = 64;
+  options.gates.gates = {{GateKind::kMaxPerplexityRatio, 1.2}};
+  const std::string text = SyntheticText(6400);  // 100 windows
+  const Report report = PerplexityAgainst(model, base, text, options);
+  EXPECT_EQ(report.windows, 16u);
+  EXPECT_EQ(report.text_windows, 100u);
+  EXPECT_EQ(report.tokens, 16u * 31u);
+  ASSERT_TRUE(report.verdict.has_value());
+  EXPECT_EQ(report.verdict->decision, Decision::kPassed);
+  options.memory_bytes = 1 << 20;
+  const Report groups = PerplexityAgainst(model, base, text, options);
+  EXPECT_EQ(groups.predictions.kld, report.predictions.kld);
+  EXPECT_EQ(groups.verdict->gates[0].upper, report.verdict->gates[0].upper);
+}
+
 TEST(Divergence, AModelDoesNotDivergeFromItself) {
   const SyntheticStore store({});
   PerplexityOptions options;

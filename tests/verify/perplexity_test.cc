@@ -15,7 +15,6 @@
 #include "formats/core/hash.h"
 #include "tests/verify/synthetic_model.h"
 #include "verify/evaluate.h"
-#include "verify/statistics.h"
 #include "verify/vocabulary.h"
 #include "verify/windows.h"
 
@@ -284,18 +283,6 @@ TEST(Windows, RefusesWhatCannotBeMeasured) {
   EXPECT_EQ(id_of(SyntheticText(100)), "perplexity.add-eos");
   store.mutable_manifest().tokenizer = {};
   EXPECT_EQ(id_of(SyntheticText(100)), "tokenizer.none");
-}
-
-TEST(Estimate, ByHand) {
-  // Mean 3; squares 4 + 1 + 0 + 1 + 4 = 10; error sqrt(10 / 5 / 4).
-  const std::vector<double> values = {1, 2, 3, 4, 5};
-  const Estimate estimate = EstimateMean(values);
-  EXPECT_DOUBLE_EQ(estimate.value, 3);
-  EXPECT_DOUBLE_EQ(estimate.standard_error, std::sqrt(0.5));
-  const Estimate perplexity = ExpOf(estimate);
-  EXPECT_DOUBLE_EQ(perplexity.value, std::exp(3.0));
-  EXPECT_DOUBLE_EQ(perplexity.standard_error, std::exp(3.0) * std::sqrt(0.5));
-  EXPECT_EQ(EstimateMean(std::vector<double>{7}).standard_error, 0);
 }
 
 // The error that `action` throws, as "id: line".

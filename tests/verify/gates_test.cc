@@ -1,0 +1,217 @@
+#include "verify/gates.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <map>
+#include <numeric>
+#include <random>
+#include <sstream>
+
+namespace quern {
+namespace {
+
+// A series whose models differ by `differences` from window to window.
+WindowSeries PairedSeries(const std::vector<double>& differences) {
+  WindowSeries series;
+  for (size_t i = 0; i < differences.size(); ++i) {
+    series.place.push_back(i);
+    series.reference_nll.push_back(2.5);
+    series.nll.push_back(2.5 + differences[i]);
+  }
+  series.kld.assign(differences.size(), 0.01);
+  series.delta_p.assign(differences.size(), 0.0);
+  series.top1_agreement.assign(differences.size(), 0.97);
+  return series;
+}
+
+// `n` values that alternate between mean - spread and mean + spread.
+std::vector<double> Alternating(size_t n, double mean, double spread) {
+  std::vector<double> values(n);
+  for (size_t i = 0; i < n; ++i) values[i] = mean + (i % 2 == 0 ? -spread : spread);
+  return values;
+}
+
+GateResult JudgeOne(GateKind kind, double limit, const WindowSeries& series, uint64_t n_windows = 0,
+                    uint64_t per_window = 255) {
+  return Judge({.gates = {{kind, limit}}}, series, n_windows == 0 ? series.size() : n_windows,
+               per_window)
+      .gates.at(0);
+}
+
+TEST(Gates, AreJudgedAtFixedNumbersOfWindows) {
+  EXPECT_EQ(GateLooks(655), (std::vector<uint64_t>{16, 24, 40, 64, 96, 144, 216, 328, 496, 655}));
+  EXPECT_EQ(GateLooks(123), (std::vector<uint64_t>{16, 24, 40, 64, 96, 123}));
+  EXPECT_EQ(GateLooks(100), (std::vector<uint64_t>{16, 24, 40, 64, 100}));
+  EXPECT_EQ(GateLooks(17), (std::vector<uint64_t>{17}));
+  EXPECT_EQ(GateLooks(3), (std::vector<uint64_t>{3}));
+}
+
+TEST(Gates, AClearAnswerComesAtTheFirstLook) {
+  const WindowSeries good = PairedSeries(Alternating(100, 0.0, 0.001));
+  GateResult result = JudgeOne(GateKind::kMaxPerplexityRatio, 1.01, good);
+  EXPECT_EQ(result.decision, Decision::kPassed);
+  EXPECT_EQ(result.windows, 16u);
+  EXPECT_DOUBLE_EQ(result.value, 1);
+  EXPECT_DOUBLE_EQ(result.tolerated, 1.01 * 1.02);
+  EXPECT_LT(result.lower, 1);
+  EXPECT_GT(result.upper, 1);
+  EXPECT_NE(result.reason.find("after 16 windows"), std::string::npos) << result.reason;
+
+  const WindowSeries bad = PairedSeries(Alternating(100, std::log(1.05), 0.001));
+  result = JudgeOne(GateKind::kMaxPerplexityRatio, 1.01, bad);
+  EXPECT_EQ(result.decision, Decision::kFailed);
+  EXPECT_EQ(result.windows, 16u);
+  EXPECT_NE(result.reason.find("above the limit 1.01"), std::string::npos) << result.reason;
+}
+
+TEST(Gates, SpreadTakesLongerAndMayDecideNothing) {
+  const GateResult late =
+      JudgeOne(GateKind::kMaxPerplexityRatio, 1.01, PairedSeries(Alternating(655, 0.0, 0.05)));
+  EXPECT_EQ(late.decision, Decision::kPassed);
+  EXPECT_GT(late.windows, 16u);
+  const GateResult never =
+      JudgeOne(GateKind::kMaxPerplexityRatio, 1.01, PairedSeries(Alternating(40, 0.02, 0.2)));
+  EXPECT_EQ(never.decision, Decision::kUndecided);
+  EXPECT_EQ(never.windows, 40u);
+  EXPECT_NE(never.reason.find("spans both"), std::string::npos) << never.reason;
+  const GateResult few =
+      JudgeOne(GateKind::kMaxPerplexityRatio, 1.01, PairedSeries(Alternating(7, 0.0, 0.001)));
+  EXPECT_EQ(few.decision, Decision::kUndecided);
+  EXPECT_NE(few.reason.find("too few"), std::string::npos) << few.reason;
+}
+
+TEST(Gates, NothingIsDecidedBetweenLooks) {
+  // 23 of 655 windows: only the look at 16 has passed.
+  const std::vector<double> all = Alternating(23, 0.0, 0.01);
+  const GateResult result = JudgeOne(GateKind::kMaxPerplexityRatio, 1.01, PairedSeries(all), 655);
+  EXPECT_EQ(result.windows, 16u);
+}
+
+TEST(Gates, EachComparesItsOwnQuantity) {
+  const WindowSeries series = PairedSeries(Alternating(64, 0.0, 0.001));
+  EXPECT_EQ(JudgeOne(GateKind::kMaxPerplexity, 12.3, series).decision, Decision::kPassed);
+  EXPECT_EQ(JudgeOne(GateKind::kMaxPerplexity, 12.0, series).decision, Decision::kFailed);
+  EXPECT_NEAR(JudgeOne(GateKind::kMaxPerplexity, 12.0, series).value, std::exp(2.5), 1e-9);
+  EXPECT_EQ(JudgeOne(GateKind::kMaxKld, 0.01, series).decision, Decision::kPassed);
+  EXPECT_EQ(JudgeOne(GateKind::kMaxKld, 0.009, series).decision, Decision::kFailed);
+  EXPECT_EQ(JudgeOne(GateKind::kMinAgreement, 0.97, series).decision, Decision::kPassed);
+  EXPECT_EQ(JudgeOne(GateKind::kMinAgreement, 0.98, series).decision, Decision::kFailed);
+  EXPECT_NEAR(JudgeOne(GateKind::kMinAgreement, 0.98, series).value, 0.97, 1e-12);
+}
+
+TEST(Gates, NoDisagreementAmongFewPredictionsProvesNothing) {
+  WindowSeries series = PairedSeries(Alternating(64, 0.0, 0.001));
+  series.top1_agreement.assign(64, 1.0);
+  EXPECT_EQ(JudgeOne(GateKind::kMinAgreement, 0.999, series).decision, Decision::kPassed);
+  EXPECT_EQ(JudgeOne(GateKind::kMinAgreement, 0.999, series, 0, 1).decision, Decision::kUndecided);
+}
+
+TEST(Gates, OneThatFailsDecidesForAll) {
+  const WindowSeries series = PairedSeries(Alternating(64, 0.0, 0.001));
+  GateOptions options = {
+      .gates = {{GateKind::kMaxPerplexityRatio, 1.01}, {GateKind::kMaxKld, 0.02}}};
+  EXPECT_EQ(Judge(options, series, 64, 255).decision, Decision::kPassed);
+  options.gates[1].limit = 0.001;
+  EXPECT_EQ(Judge(options, series, 64, 255).decision, Decision::kFailed);
+  const WindowSeries some = PairedSeries(Alternating(4, 0.0, 0.001));
+  EXPECT_EQ(Judge(options, some, 64, 255).decision, Decision::kUndecided);
+}
+
+TEST(Gates, ABaselineTakesTheReferencesPlace) {
+  const WindowSeries series = PairedSeries(Alternating(64, 0.0, 0.001));
+  const std::vector<double> baseline(64, 2.4);
+  const GateOptions options = {.gates = {{GateKind::kMaxPerplexityRatio, 1.01}}};
+  EXPECT_EQ(Judge(options, series, 64, 255).decision, Decision::kPassed);
+  EXPECT_EQ(Judge(options, series, 64, 255, baseline).decision, Decision::kFailed);
+}
+
+// What quern measured in the windows of real texts (tests/data/windows/record.sh): values by
+// "pair quantity".
+std::map<std::string, std::vector<double>> RecordedSeries() {
+  std::map<std::string, std::vector<double>> all;
+  std::ifstream in(QUERN_TEST_DATA "/windows/pairs.txt");
+  for (std::string line; std::getline(in, line);) {
+    std::istringstream words(line);
+    std::string pair, quantity;
+    words >> pair >> quantity;
+    std::vector<double>& values = all[pair + " " + quantity];
+    for (double value = 0; words >> value;) values.push_back(value);
+  }
+  return all;
+}
+
+// A text of `n` windows made of runs of `block` recorded windows, each from a random place: what is
+// correlated within a run stays so.
+std::vector<double> Resample(const std::vector<double>& recorded, size_t n, size_t block,
+                             std::mt19937_64& random) {
+  std::vector<double> text;
+  while (text.size() < n) {
+    const size_t begin = random() % recorded.size();
+    for (size_t i = 0; i < block && text.size() < n; ++i) {
+      text.push_back(recorded[(begin + i) % recorded.size()]);
+    }
+  }
+  return text;
+}
+
+// How often 1,000 texts are judged wrongly where the recorded mean is the limit (wrong: failed),
+// and where it is as bad as "clearly worse" begins (wrong: passed). Both are the hardest cases.
+struct WrongAnswers {
+  int failed = 0, passed = 0;
+};
+
+WrongAnswers Trials(GateKind kind, const std::vector<double>& recorded, size_t n, size_t block) {
+  constexpr int kTrials = 1000;
+  const double mean =
+      std::accumulate(recorded.begin(), recorded.end(), 0.0) / static_cast<double>(recorded.size());
+  const auto judge = [&](const std::vector<double>& text, double limit) {
+    WindowSeries series = PairedSeries(text);
+    series.kld = text;
+    if (kind == GateKind::kMaxPerplexity) series.nll = text;
+    return JudgeOne(kind, limit, series).decision;
+  };
+  const double good = kind == GateKind::kMaxKld ? mean : std::exp(mean);
+  const double bad = kind == GateKind::kMaxKld ? mean / 1.1 : std::exp(mean) / 1.02;
+  std::mt19937_64 random(n * 100 + block);
+  WrongAnswers wrong;
+  for (int trial = 0; trial < kTrials; ++trial) {
+    const std::vector<double> text = Resample(recorded, n, block, random);
+    if (judge(text, good) == Decision::kFailed) ++wrong.failed;
+    if (judge(text, bad) == Decision::kPassed) ++wrong.passed;
+  }
+  return wrong;
+}
+
+TEST(GateTrials, RatiosOfRealPairsAreJudgedWronglyInOnePercentAtMost) {
+  int n_pairs = 0;
+  for (const auto& [name, recorded] : RecordedSeries()) {
+    if (!name.ends_with(" ln_ratio")) continue;
+    ++n_pairs;
+    for (const size_t n : {60u, 123u, 655u}) {
+      for (const size_t block : {1u, 8u}) {
+        const WrongAnswers wrong = Trials(GateKind::kMaxPerplexityRatio, recorded, n, block);
+        EXPECT_LE(wrong.failed, 10) << name << ", " << n << " windows in runs of " << block;
+        EXPECT_LE(wrong.passed, 10) << name << ", " << n << " windows in runs of " << block;
+      }
+    }
+  }
+  EXPECT_EQ(n_pairs, 14);
+}
+
+// What one model does depends on what the text is about, and KL divergence has a long tail: on
+// texts of a few dozen windows up to 3 % of these hardest cases went wrong.
+TEST(GateTrials, SoAreDivergencesAndPerplexitiesOnTextsOfSomeLength) {
+  for (const auto& [name, recorded] : RecordedSeries()) {
+    const bool kld = name.ends_with(" kld");
+    if (!kld && !name.ends_with("q8_0 nll")) continue;
+    const GateKind kind = kld ? GateKind::kMaxKld : GateKind::kMaxPerplexity;
+    const WrongAnswers wrong = Trials(kind, recorded, 200, 8);
+    EXPECT_LE(wrong.failed, 10) << name;
+    EXPECT_LE(wrong.passed, 10) << name;
+  }
+}
+
+}  // namespace
+}  // namespace quern
