@@ -6,23 +6,12 @@
 #include <string_view>
 
 #include "formats/core/error.h"
+#include "formats/core/file.h"
 
 namespace quern {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Returns the names in `folder`, sorted, whatever order the system lists them in.
-std::vector<std::string> SortedNames(const std::string& folder) {
-  std::error_code error;
-  std::vector<std::string> names;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    names.push_back(it->path().filename().string());
-  }
-  if (error) throw SystemError("file.open", "list", folder, error.value());
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 bool IsFile(const std::string& path) {
   std::error_code error;
@@ -114,7 +103,7 @@ Error NoShards(const std::string& folder) {
 bool IsMetaFolder(const std::string& path) {
   std::error_code error;
   if (!fs::is_directory(path, error)) return false;
-  const std::vector<std::string> names = SortedNames(path);
+  const std::vector<std::string> names = NamesIn(path);
   return std::any_of(names.begin(), names.end(), [](const std::string& name) {
     return name == "params.json" || (name.starts_with("consolidated.") && name.ends_with(".pth"));
   });
@@ -130,7 +119,7 @@ MetaFolder ListMetaFolder(const std::string& path, Faults& faults) {
     FindSideFiles(fs::path(path).parent_path().string(), files);
     return files;
   }
-  const std::vector<std::string> names = SortedNames(path);
+  const std::vector<std::string> names = NamesIn(path);
   // The numbers are the ranks; a single file under another name (a community's model.pth) is a
   // checkpoint of one shard.
   std::vector<uint32_t> numbers;

@@ -42,6 +42,13 @@ class WalkWithTrailer final : public TensorSource {
     if (!verdict.errors.empty()) throw verdict.errors.front();
     return std::nullopt;
   }
+  // What is to be compared with a trailer must be read.
+  void SkipTensors(size_t n, MutableByteView scratch) override {
+    if (file_.layout().trailer_key)
+      TensorSource::SkipTensors(n, scratch);
+    else
+      walk_.SkipTensors(n, scratch);
+  }
 
  private:
   const GgufFile& file_;

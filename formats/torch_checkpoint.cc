@@ -1,6 +1,7 @@
 #include "formats/torch_checkpoint.h"
 
 #include <fmt/format.h>
+#include <libdeflate.h>
 
 #include <algorithm>
 #include <charconv>
@@ -187,7 +188,7 @@ TorchCheckpoint TorchCheckpoint::Open(const RandomAccessBytes& bytes,
         .Where("tensor " + Quoted(tensors[*twice].name))
         .Hint("names are compared without what training wrappers put into them");
   }
-  checkpoint.verified_ = std::make_unique<std::atomic<bool>[]>(checkpoint.storages_.size());
+  checkpoint.sums_ = std::make_unique<Sum[]>(checkpoint.storages_.size());
   return checkpoint;
 }
 
@@ -202,18 +203,47 @@ void TorchCheckpoint::ReadRows(const TorchTensor& tensor, uint64_t row_begin, ui
   QUERN_CHECK(row_begin + row_count <= tensor.rows());
   QUERN_CHECK(out.size() == row_count * tensor.row_bytes());
   if (out.empty()) return;
-  if (verify_crc_) VerifyStorageCrc(tensor.storage);
+  const uint64_t begin = row_begin * tensor.row_bytes();
+  const bool sums = verify_crc_ && ContinuesSum(tensor, begin);
+  if (verify_crc_ && !sums) VerifyStorageCrc(tensor.storage);
   const StridedView view{
       storages_[tensor.storage].file_offset + tensor.storage_offset_elems * tensor.elem_bytes,
       tensor.elem_bytes, tensor.shape, tensor.strides};
   ReadStridedRows(archive_.bytes(), view, row_begin, row_count, out);
+  if (sums) AddToSum(tensor.storage, begin, out);
+}
+
+bool TorchCheckpoint::ContinuesSum(const TorchTensor& tensor, uint64_t begin) const {
+  const bool is_whole_storage = tensor.storage_offset_elems == 0 && tensor.is_contiguous() &&
+                                tensor.size_bytes() == storages_[tensor.storage].size_bytes;
+  if (!is_whole_storage) return false;
+  Sum& sum = sums_[tensor.storage];
+  const std::lock_guard lock(sum.mutex);
+  return begin <= sum.n_bytes;
+}
+
+void TorchCheckpoint::AddToSum(size_t storage, uint64_t begin, ByteView bytes) const {
+  Sum& sum = sums_[storage];
+  const std::lock_guard lock(sum.mutex);
+  // Another thread may have begun the sum anew after a mismatch, or have come further.
+  if (sum.verified || begin > sum.n_bytes || begin + bytes.size() <= sum.n_bytes) return;
+  const ByteView fresh = bytes.subspan(sum.n_bytes - begin);
+  sum.crc32 = libdeflate_crc32(sum.crc32, fresh.data(), fresh.size());
+  sum.n_bytes += fresh.size();
+  if (sum.n_bytes != storages_[storage].size_bytes) return;
+  const uint32_t crc32 = sum.crc32;
+  sum.n_bytes = sum.crc32 = 0;  // whoever reads it again is told again
+  archive_.CheckCrc(*archive_.Find(storages_[storage].entry), crc32);
+  sum.n_bytes = storages_[storage].size_bytes;
+  sum.verified = true;
 }
 
 void TorchCheckpoint::VerifyStorageCrc(size_t storage) const {
-  // Two threads may both check a storage; that does no harm.
-  if (verified_[storage]) return;
+  Sum& sum = sums_[storage];
+  const std::lock_guard lock(sum.mutex);
+  if (sum.verified) return;
   archive_.VerifyCrc(*archive_.Find(storages_[storage].entry));
-  verified_[storage] = true;
+  sum.verified = true;
 }
 
 void TorchCheckpoint::VerifyAllCrcs() const {

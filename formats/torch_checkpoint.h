@@ -3,9 +3,9 @@
 // Source: facts of PyTorch's serialization.py, inline_container.cc and _weights_only_unpickler.py.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -50,8 +50,8 @@ struct TorchStorage {
 };
 
 struct TorchOpenOptions {
-  // Check the CRC-32 of the pickle, and of each storage when its first row is read. (PyTorch can be
-  // told to write wrong ones: torch.serialization.set_crc32_options(False).)
+  // Check the CRC-32 of the pickle, and of each storage as its rows are read. (PyTorch can be told
+  // to write wrong ones: torch.serialization.set_crc32_options(False).)
   bool verify_crc = true;
 };
 
@@ -85,29 +85,44 @@ class TorchCheckpoint {
 
   // Copies rows [row_begin, row_begin + row_count) in row-major order, whatever the strides.
   // Contiguous rows are one read. May be called from many threads at once.
+  // With TorchOpenOptions::verify_crc, a storage that is read from its first row to its last is
+  // summed on the way, and its last row is not given out if the sum is wrong; one that is read in
+  // another order is summed as a whole before.
   // Requires: `tensor` is of tensors(); the rows exist; `out` has exactly their bytes.
   // Throws: Error kData "zip.crc" (TorchOpenOptions::verify_crc), "input.truncated"; kSystem.
   // Cost: besides `out`, at most 1 MiB.
   void ReadRows(const TorchTensor& tensor, uint64_t row_begin, uint64_t row_count,
                 MutableByteView out) const;
 
-  // Checks the CRC-32 of one storage, unless that was done before. ReadRows does so by itself with
-  // TorchOpenOptions::verify_crc; the bytes then come a second time, out of the page cache.
+  // Checks the CRC-32 of one storage, unless that was done before.
   // Throws: Error kData "zip.crc" that names the entry.
   void VerifyStorageCrc(size_t storage) const;
   // Checks every entry of the archive, in the order of the file, at the speed of the disk.
   void VerifyAllCrcs() const;
 
  private:
+  // How far a storage was summed. Guarded by its mutex.
+  struct Sum {
+    std::mutex mutex;
+    bool verified = false;
+    uint64_t n_bytes = 0;  // from the storage's beginning
+    uint32_t crc32 = 0;
+  };
+
   TorchCheckpoint(ZipArchive archive, bool verify_crc)
       : archive_(std::move(archive)), verify_crc_(verify_crc) {}
+
+  // Returns whether rows from byte `begin` on of the tensor's storage continue its sum.
+  bool ContinuesSum(const TorchTensor& tensor, uint64_t begin) const;
+  // Adds what was read from byte `begin` on, and checks the sum when it is complete.
+  void AddToSum(size_t storage, uint64_t begin, ByteView bytes) const;
 
   ZipArchive archive_;
   bool verify_crc_;
   std::vector<TorchStorage> storages_;
   std::vector<TorchTensor> tensors_;
   std::vector<uint32_t> by_name_;  // indices of tensors_, sorted by name
-  std::unique_ptr<std::atomic<bool>[]> verified_;  // one per storage
+  std::unique_ptr<Sum[]> sums_;    // one per storage
 };
 
 }  // namespace quern

@@ -290,15 +290,6 @@ void ReadLocalHeaders(const RandomAccessBytes& bytes, const std::vector<LocalPla
   }
 }
 
-void CheckCrc(const RandomAccessBytes& bytes, const ZipEntry& entry, uint32_t crc) {
-  if (crc == entry.crc32) return;
-  throw EntryError("zip.crc", "data does not match its CRC-32", bytes, entry.name)
-      .Offset(entry.data_offset)
-      .Found(fmt::format("{:08x}", crc))
-      .Expected(fmt::format("{:08x}", entry.crc32))
-      .Hint("the file is damaged: fetch it again");
-}
-
 }  // namespace
 
 ZipArchive ZipArchive::Open(const RandomAccessBytes& bytes) {
@@ -356,8 +347,17 @@ void ZipArchive::RequireStored() const {
 std::vector<uint8_t> ZipArchive::Read(const ZipEntry& entry, bool verify_crc) const {
   QUERN_CHECK(entry.method == 0);
   std::vector<uint8_t> data = bytes_->ReadVector(entry.data_offset, entry.size_bytes);
-  if (verify_crc) CheckCrc(*bytes_, entry, libdeflate_crc32(0, data.data(), data.size()));
+  if (verify_crc) CheckCrc(entry, libdeflate_crc32(0, data.data(), data.size()));
   return data;
+}
+
+void ZipArchive::CheckCrc(const ZipEntry& entry, uint32_t crc) const {
+  if (crc == entry.crc32) return;
+  throw EntryError("zip.crc", "data does not match its CRC-32", *bytes_, entry.name)
+      .Offset(entry.data_offset)
+      .Found(fmt::format("{:08x}", crc))
+      .Expected(fmt::format("{:08x}", entry.crc32))
+      .Hint("the file is damaged: fetch it again");
 }
 
 void ZipArchive::VerifyCrc(const ZipEntry& entry) const {
@@ -370,7 +370,7 @@ void ZipArchive::VerifyCrc(const ZipEntry& entry) const {
     crc = libdeflate_crc32(crc, buffer.data(), n);
     done += n;
   }
-  CheckCrc(*bytes_, entry, crc);
+  CheckCrc(entry, crc);
 }
 
 }  // namespace quern

@@ -53,6 +53,9 @@ class ZipArchive {
   // Reads the entry's data at full bandwidth in bounded memory and checks its CRC-32.
   // Throws: Error kData "zip.crc" that names the entry and both values.
   void VerifyCrc(const ZipEntry& entry) const;
+  // Compares the entry's CRC-32 with one that was computed while its data was read.
+  // Throws: Error kData "zip.crc".
+  void CheckCrc(const ZipEntry& entry, uint32_t crc) const;
 
  private:
   explicit ZipArchive(const RandomAccessBytes& bytes) : bytes_(&bytes) {}

@@ -159,6 +159,16 @@ class Pass {
     LeaseBuffers();
   }
 
+  // Leaves out the tensors that the sink has already.
+  void SkipPresent() {
+    const size_t n_present = sink_.n_present();
+    if (n_present == 0) return;
+    source_.SkipTensors(n_present, bands_[0].source.bytes().first(source_view_bytes_));
+    uint64_t n_bytes = 0;
+    for (size_t i = 0; i < n_present; ++i) n_bytes += recipes_[i].tensor->size_bytes();
+    if (options_.progress != nullptr) options_.progress->Advance(n_bytes);
+  }
+
   TranscodeResult Run() {
     using oneapi::tbb::filter_mode;
     using oneapi::tbb::make_filter;
@@ -258,6 +268,7 @@ TranscodeResult Transcode(TensorSource& source, const QuantPlan& plan, TensorSin
   if (options.progress != nullptr) {
     options.progress->Begin("transcode", manifest.tensor_bytes(), "bytes");
   }
+  pass.SkipPresent();
   const TranscodeResult result = pass.Run();
   sink.Finish();
   if (options.progress != nullptr) options.progress->End();

@@ -21,7 +21,8 @@ struct TranscodeResult {
   uint64_t out_bytes = 0;     // of tensors, without padding
 };
 
-// Begins `sink` with plan.Apply(source.manifest()), puts every band in order, and finishes it.
+// Begins `sink` with plan.Apply(source.manifest()), puts every band in order that it does not have
+// yet, and finishes it.
 // Reading, computing and writing overlap; the bytes that reach the sink depend neither on threads
 // nor on band_bytes nor on the instruction set.
 // Throws: Error kMemory "memory.budget" if a band of one row cannot fit, with the figure needed;

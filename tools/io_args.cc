@@ -11,6 +11,39 @@
 #include "tools/terminal.h"
 
 namespace quern {
+namespace {
+
+// A walk that ends with an error where a file changed meanwhile: no sum need have noticed.
+class WatchedSource final : public TensorSource {
+ public:
+  WatchedSource(std::unique_ptr<TensorSource> source, std::vector<InputFileStamp> stamps)
+      : source_(std::move(source)), stamps_(std::move(stamps)) {}
+  const Manifest& manifest() const override { return source_->manifest(); }
+  const std::string& name() const override { return source_->name(); }
+  std::optional<TensorBand> Next(MutableByteView out) override {
+    const auto band = source_->Next(out);
+    if (!band) CheckUnchanged();
+    return band;
+  }
+  void SkipTensors(size_t n, MutableByteView scratch) override { source_->SkipTensors(n, scratch); }
+
+ private:
+  void CheckUnchanged() const {
+    for (const InputFileStamp& file : stamps_) {
+      const auto now = FileStampOf(file.path);
+      // A file that was removed stays as it was for whoever had opened it.
+      if (!now || *now == file.stamp) continue;
+      throw DataError("input.changed", "file changed while it was read")
+          .File(Escaped(file.path, 4096))
+          .Hint("wait until whatever writes it is done, then repeat the command");
+    }
+  }
+
+  std::unique_ptr<TensorSource> source_;
+  std::vector<InputFileStamp> stamps_;
+};
+
+}  // namespace
 
 std::string ResolveInput(const std::string& path) {
   if (!path.empty()) return path;
@@ -25,19 +58,23 @@ bool ModelGoesToStdout(const std::string& output_path) {
   return output_path.empty() || output_path == "-";
 }
 
-std::unique_ptr<Output> OpenModelOutput(const std::string& path, bool force,
-                                        const std::vector<std::string>& input_files,
-                                        uint64_t expected_bytes) {
+OutputOptions ModelOutputOptions(bool force, const std::vector<std::string>& input_files,
+                                 uint64_t expected_bytes) {
+  OutputOptions options{.force = force, .inputs = {}, .expected_bytes = expected_bytes};
+  for (const std::string& file : input_files) {
+    if (const auto id = FileIdOf(file)) options.inputs.push_back(*id);
+  }
+  if (const auto id = RegularFileIdOf(STDIN_FILENO)) options.inputs.push_back(*id);
+  return options;
+}
+
+std::unique_ptr<Output> OpenModelOutput(const std::string& path, const OutputOptions& options) {
   if (ModelGoesToStdout(path)) {
     if (IsTerminal(STDOUT_FILENO)) {
       throw UsageError("usage.binary-to-terminal", "a model is not written to a terminal")
           .Hint("name a file with -o, or redirect standard output");
     }
-    return FdOutput(STDOUT_FILENO, "standard output");
-  }
-  OutputOptions options{.force = force, .inputs = {}, .expected_bytes = expected_bytes};
-  for (const std::string& file : input_files) {
-    if (const auto id = FileIdOf(file)) options.inputs.push_back(*id);
+    return FdOutput(STDOUT_FILENO, "standard output", options);
   }
   return OpenOutput(path, options);
 }
@@ -48,9 +85,12 @@ OpenedSource OpenSource(const std::string& path, const CheckpointOptions& option
     opened.source = ReadModelStream(std::make_unique<FdStream>(STDIN_FILENO, "standard input"));
     return opened;
   }
-  opened.store = OpenCheckpoint(path, options);
-  opened.source = opened.store->Walk();
   opened.input_files = InputFilesOf(path);
+  for (const std::string& file : opened.input_files) {
+    if (const auto stamp = FileStampOf(file)) opened.stamps.push_back({file, *stamp});
+  }
+  opened.store = OpenCheckpoint(path, options);
+  opened.source = std::make_unique<WatchedSource>(opened.store->Walk(), opened.stamps);
   return opened;
 }
 

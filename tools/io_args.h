@@ -15,26 +15,37 @@ namespace quern {
 // Throws: Error kUsage if standard input is a terminal.
 std::string ResolveInput(const std::string& path);
 
+// Returns the options of an output that must be none of `input_files` nor of what standard input
+// reads.
+OutputOptions ModelOutputOptions(bool force, const std::vector<std::string>& input_files,
+                                 uint64_t expected_bytes);
+
 // Returns the output for `path`; empty or "-" means standard output.
 // Throws: Error kUsage "usage.binary-to-terminal" if that is a terminal; as OpenOutput.
-std::unique_ptr<Output> OpenModelOutput(const std::string& path, bool force,
-                                        const std::vector<std::string>& input_files,
-                                        uint64_t expected_bytes);
+std::unique_ptr<Output> OpenModelOutput(const std::string& path, const OutputOptions& options);
 
 // True if standard output carries the model, so that reports must not go there.
 bool ModelGoesToStdout(const std::string& output_path);
+
+// An input as it was when it was opened.
+struct InputFileStamp {
+  std::string path;
+  FileStamp stamp;
+};
 
 // Where a pass reads from: an opened store, or a stream from standard input.
 struct OpenedSource {
   std::unique_ptr<TensorStore> store;  // empty for a stream
   std::unique_ptr<TensorSource> source;
   std::vector<std::string> input_files;
+  std::vector<InputFileStamp> stamps;  // of the input files
 
   const Manifest& manifest() const { return source->manifest(); }
 };
 
 struct CheckpointOptions;
-// Opens a checkpoint folder, a .pth, a GGUF file, or "-" for a GGUF stream.
+// Opens a checkpoint folder, a .pth, a GGUF file, or "-" for a GGUF stream. The source ends with
+// Error kData "input.changed" where one of the files changed since.
 OpenedSource OpenSource(const std::string& path, const CheckpointOptions& options);
 
 // Compares the files of the checkpoint folder `path` with its checklist.chk (--verify); warnings are

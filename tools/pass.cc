@@ -3,10 +3,14 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "formats/core/hash.h"
 #include "formats/gguf_writer.h"
+#include "formats/partial_file.h"
 #include "quant/transcode.h"
 #include "tools/table.h"
 #include "tools/terminal.h"
@@ -72,6 +76,51 @@ void ShowWarnings(const Manifest& out, const QuantPlan& plan, Terminal& terminal
   }
 }
 
+// Adds what tells two inputs apart: name, size, time, and the beginning and the end, where formats
+// keep the sums of their data.
+void HashInput(const InputFileStamp& input, Xxh3Stream& hash) {
+  constexpr uint64_t kEndBytes = uint64_t{1} << 20;
+  const std::string name = std::filesystem::path(input.path).filename();
+  hash.Update(
+      AsBytes(fmt::format("{}/{}/{}/", name, input.stamp.size_bytes, input.stamp.modified_ns)));
+  const InputFile file(input.path);
+  const uint64_t n = std::min(kEndBytes, file.size_bytes());
+  hash.Update(file.ReadVector(0, n));
+  hash.Update(file.ReadVector(file.size_bytes() - n, n));
+}
+
+// Returns the hash of whatever decides about the output's bytes: the inputs; types, metadata and
+// version, which are in the header; effort and importance.
+uint64_t ResumeKey(const OpenedSource& source, const QuantPlan& plan, ByteView header) {
+  Xxh3Stream hash;
+  for (const InputFileStamp& input : source.stamps) HashInput(input, hash);
+  hash.Update(header);
+  hash.Update(AsBytes(fmt::format("effort {}/", static_cast<int>(plan.effort))));
+  if (plan.importance) {
+    for (const auto& [name, weights] : *plan.importance) {
+      hash.Update(AsBytes(fmt::format("{} {}/", name, weights.size())));
+      hash.Update(
+          {reinterpret_cast<const uint8_t*>(weights.data()), weights.size() * sizeof(float)});
+    }
+  }
+  return hash.Digest();
+}
+
+std::unique_ptr<TensorSink> OpenSink(const OpenedSource& source, const QuantPlan& plan,
+                                     const Manifest& after, uint64_t file_bytes,
+                                     const GgufWriteOptions& write_options,
+                                     const WriterFlags& flags) {
+  const OutputOptions options = ModelOutputOptions(flags.force, source.input_files, file_bytes);
+  if (!flags.resume) {
+    return MakeGgufWriter(OpenModelOutput(flags.output, options), write_options);
+  }
+  return MakeResumableSink(flags.output, options,
+                           ResumeKey(source, plan, EncodeGgufHeader(after, write_options)),
+                           [&](std::unique_ptr<Output> output) {
+                             return MakeGgufWriter(std::move(output), write_options);
+                           });
+}
+
 }  // namespace
 
 void AddWriterFlags(CLI::App& app, WriterFlags& flags) {
@@ -79,6 +128,8 @@ void AddWriterFlags(CLI::App& app, WriterFlags& flags) {
                  "Output file (default: standard output, if that is no terminal)")
       ->type_name("FILE");
   app.add_flag("--force", flags.force, "Replace the output if it exists");
+  app.add_flag("--resume", flags.resume,
+               "Keep an unfinished output as FILE.partial, and go on with one that is there");
   app.add_flag("-n,--dry-run", flags.dry_run, "Check everything and show the size, write nothing");
   app.add_flag("--explain", flags.explain, "List every tensor with its type and the reason");
   app.add_flag("--no-trailer", flags.no_trailer,
@@ -91,10 +142,17 @@ void CheckWriterFlags(const WriterFlags& flags, const Session& session) {
                      "standard output carries the model, the report cannot go there too")
         .Hint("use --json=FILE, or -o FILE for the model");
   }
+  if (flags.resume && ModelGoesToStdout(flags.output)) {
+    throw UsageError("usage.resume", "--resume needs a file to keep").Hint("name it with -o FILE");
+  }
 }
 
 int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& plan,
             const WriterFlags& flags, Session& session) {
+  if (flags.resume && source.store == nullptr) {
+    throw UsageError("usage.resume", "--resume cannot tell whether a stream is the same again")
+        .Hint("give the input's path");
+  }
   const Manifest& before = source.manifest();
   const Manifest after = plan.Apply(before);
   const GgufWriteOptions write_options{.trailer = !flags.no_trailer};
@@ -111,8 +169,7 @@ int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& pla
       session.terminal.Text(table);
   }
   if (!flags.dry_run) {
-    auto writer = MakeGgufWriter(
-        OpenModelOutput(flags.output, flags.force, source.input_files, file_bytes), write_options);
+    const auto writer = OpenSink(source, plan, after, file_bytes, write_options, flags);
     TranscodeOptions options{.threads = session.threads, .progress = &session.terminal};
     if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
     Transcode(*source.source, plan, *writer, options);

@@ -14,15 +14,17 @@ namespace quern {
 struct WriterFlags {
   std::string output;  // -o
   bool force = false;
+  bool resume = false;
   bool dry_run = false;
   bool explain = false;
   bool no_trailer = false;
 };
 
-// Adds -o, --force, -n/--dry-run, --explain and --no-trailer.
+// Adds -o, --force, --resume, -n/--dry-run, --explain and --no-trailer.
 void AddWriterFlags(CLI::App& app, WriterFlags& flags);
 
-// Throws: Error kUsage if the flags contradict each other or ask for reports where the model goes.
+// Throws: Error kUsage if the flags contradict each other, ask for reports where the model goes, or
+// want to resume what is no file.
 void CheckWriterFlags(const WriterFlags& flags, const Session& session);
 
 // Carries `source` through `plan` into the GGUF that the flags name, and reports as they ask.

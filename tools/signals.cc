@@ -28,6 +28,8 @@ void InstallSignalHandlers() {
     if (sigaction(signal, nullptr, &previous) == 0 && previous.sa_handler == SIG_IGN) continue;
     sigaction(signal, &action, nullptr);
   }
+  // A write beyond `ulimit -f` fails with a message instead of killing the process.
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 void OccupyStandardDescriptors() {

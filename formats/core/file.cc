@@ -1,5 +1,6 @@
 #include "formats/core/file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -40,6 +41,38 @@ std::optional<FileId> FileIdOf(const std::string& path) {
   struct stat status;
   if (stat(path.c_str(), &status) != 0) return std::nullopt;
   return FileId{static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)};
+}
+
+std::optional<FileStamp> FileStampOf(const std::string& path) {
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0) return std::nullopt;
+  return FileStamp{{static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)},
+                   static_cast<uint64_t>(status.st_size),
+                   int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
+}
+
+std::optional<FileId> RegularFileIdOf(int fd) {
+  struct stat status;
+  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
+  return FileId{static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)};
+}
+
+std::vector<std::string> NamesIn(const std::string& folder) {
+  struct Close {
+    void operator()(DIR* listing) const { closedir(listing); }
+  };
+  const std::unique_ptr<DIR, Close> listing(opendir(folder.c_str()));
+  if (listing == nullptr) throw SystemError("file.open", "list", folder, errno);
+  std::vector<std::string> names;
+  errno = 0;
+  while (const dirent* entry = readdir(listing.get())) {
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+    errno = 0;
+  }
+  if (errno != 0) throw SystemError("file.open", "list", folder, errno);
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 std::vector<uint8_t> RandomAccessBytes::ReadVector(uint64_t offset, uint64_t size) const {

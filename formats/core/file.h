@@ -22,6 +22,25 @@ struct FileId {
 // Returns the identity of the file at `path`, or nothing if there is none.
 std::optional<FileId> FileIdOf(const std::string& path);
 
+// What changes when a file changes.
+struct FileStamp {
+  FileId id;
+  uint64_t size_bytes = 0;
+  int64_t modified_ns = 0;  // since 1970
+  bool operator==(const FileStamp&) const = default;
+};
+
+// Returns the stamp of the file at `path`, or nothing if there is none.
+std::optional<FileStamp> FileStampOf(const std::string& path);
+// Returns the identity of the regular file that the open descriptor reads or writes, or nothing
+// where it is a pipe, a terminal or a device.
+std::optional<FileId> RegularFileIdOf(int fd);
+
+// Returns the names in a folder, sorted, but for "." and "..".
+// Throws: Error kSystem "file.open". (std::filesystem's iterators end the program where they find
+// no memory.)
+std::vector<std::string> NamesIn(const std::string& folder);
+
 // Bytes that can be read at any place. ReadAt may be called from many threads at once.
 class RandomAccessBytes {
  public:
@@ -140,7 +159,44 @@ struct OutputOptions {
 std::unique_ptr<Output> OpenOutput(const std::string& path, const OutputOptions& options);
 
 // Returns an output over an open descriptor (standard output), which stays open.
-std::unique_ptr<Output> FdOutput(int fd, std::string name);
+// Throws: Error kSystem "output.is-input", "output.space" where it is a regular file.
+std::unique_ptr<Output> FdOutput(int fd, std::string name, const OutputOptions& options = {});
+
+// Where an output goes once its path was followed and checked.
+struct OutputTarget {
+  std::string path;     // without symbolic links at its end
+  bool is_file = true;  // false: a device or FIFO
+  std::string directory() const;
+};
+
+// Returns where an output at `path` goes. Looks only; throws as OpenOutput, but for free space.
+OutputTarget FindOutputTarget(const std::string& path, const OutputOptions& options);
+
+// Throws: Error kSystem "output.space" if `needed_bytes` more do not fit beside `target`, or a
+// file of `file_bytes` would be larger than the process may write (`ulimit -f`). `shown_path` is
+// for the message.
+void CheckSpace(const std::string& shown_path, const OutputTarget& target, uint64_t needed_bytes,
+                uint64_t file_bytes);
+
+// Writes to a descriptor, and sees to it that the disk starts to write early: at the end there is
+// little left to wait for.
+class FileWriter {
+ public:
+  // `name` is for messages. Does not own `fd`.
+  FileWriter(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
+  // Throws: Error kSystem "output.write"; "output.pipe" if nobody reads the pipe any more.
+  void Write(ByteView bytes);
+  // Waits until everything is on the disk. Throws: Error kSystem "output.write".
+  void Sync();
+
+ private:
+  int fd_;
+  std::string name_;
+  uint64_t n_pending_bytes_ = 0;  // written since the disk was last told to start
+};
+
+// Makes the names in a directory durable, where the file system can.
+void SyncDirectory(const std::string& directory) noexcept;
 
 // Collects bytes in memory.
 class MemoryOutput final : public Output {

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -54,60 +55,61 @@ class TemporaryName {
   bool released_ = false;
 };
 
-void WriteAll(int fd, ByteView bytes, const std::string& name) {
-  while (!bytes.empty()) {
-    const size_t n = std::min(bytes.size(), size_t{1} << 30);
-    const ssize_t put = write(fd, bytes.data(), n);
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) {
-      const int err = errno;
-      // A reader that went away is no fault to report: the program ends as SIGPIPE would end it.
-      Error error = SystemError(err == EPIPE ? "output.pipe" : "output.write", "write", name, err);
-      if (err == ENOSPC || err == EDQUOT) error.Hint("free some space, or write to another disk");
-      throw error;
-    }
-    bytes = bytes.subspan(static_cast<size_t>(put));
-  }
+// The disk is told to start whenever this much was written.
+constexpr uint64_t kWritebackBytes = uint64_t{16} << 20;
+
+Error ExistsError(const std::string& path) {
+  return Error(ErrorCode::kSystem, "output.exists", "output exists already")
+      .File(Escaped(path, 4096))
+      .Hint("give another name, or --force to replace it");
+}
+Error IsInputError(const std::string& path) {
+  return Error(ErrorCode::kSystem, "output.is-input", "output is one of the inputs")
+      .File(Escaped(path, 4096))
+      .Hint("write to another file, then rename it");
 }
 
 // Writes to a descriptor as it comes: standard output, a FIFO, a device.
 class DescriptorOutput final : public Output {
  public:
   DescriptorOutput(int fd, std::string name, bool owned)
-      : fd_(fd), name_(std::move(name)), owned_(owned) {}
+      : fd_(fd), writer_(fd, name), name_(std::move(name)), owned_(owned) {}
   ~DescriptorOutput() override {
     if (owned_) close(fd_);
   }
   const std::string& name() const override { return name_; }
-  void Write(ByteView bytes) override { WriteAll(fd_, bytes, name_); }
+  void Write(ByteView bytes) override { writer_.Write(bytes); }
   void Commit() override {}
 
  private:
   int fd_;
+  FileWriter writer_;
   std::string name_;
   bool owned_;
 };
 
 class AtomicFile final : public Output {
  public:
-  AtomicFile(const std::string& shown_path, const std::string& target, bool force)
-      : shown_path_(shown_path), target_(target), force_(force) {
-    const size_t slash = target.rfind('/');
-    directory_ = slash == std::string::npos ? "." : slash == 0 ? "/" : target.substr(0, slash);
-    base_name_ = slash == std::string::npos ? target : target.substr(slash + 1);
+  AtomicFile(const std::string& shown_path, const OutputTarget& target, bool force)
+      : shown_path_(shown_path),
+        target_(target.path),
+        directory_(target.directory()),
+        base_name_(target_.substr(target_.rfind('/') + 1)),
+        force_(force) {
     RemoveLeftovers();
     fd_ = open(directory_.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
     if (fd_ < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) OpenNamed();
     if (fd_ < 0)
       throw SystemError("output.open", "create a file in the directory of", shown_path, errno);
+    writer_.emplace(fd_, shown_path_);
   }
   ~AtomicFile() override { close(fd_); }
 
   const std::string& name() const override { return shown_path_; }
-  void Write(ByteView bytes) override { WriteAll(fd_, bytes, shown_path_); }
+  void Write(ByteView bytes) override { writer_->Write(bytes); }
 
   void Commit() override {
-    if (fsync(fd_) != 0) throw SystemError("output.write", "flush to disk", shown_path_, errno);
+    writer_->Sync();
     if (named_ == nullptr && !TryLinkAs(target_)) {
       // The target exists: give the file a temporary name and rename that over it.
       named_ = std::make_unique<TemporaryName>(NewTemporaryPath());
@@ -120,16 +122,13 @@ class AtomicFile final : public Output {
       // Another program may have made the target meanwhile: only --force may replace it.
       if (force_ ? rename(named_->path().c_str(), target_.c_str()) != 0
                  : link(named_->path().c_str(), target_.c_str()) != 0) {
+        if (errno == EEXIST) throw ExistsError(shown_path_);
         throw SystemError("output.commit", "name the finished file", shown_path_, errno);
       }
       if (force_) named_->Release();
       named_.reset();
     }
-    const int directory = open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (directory >= 0) {
-      fsync(directory);  // Some file systems refuse this on directories; the file itself is safe.
-      close(directory);
-    }
+    SyncDirectory(directory_);
   }
 
  private:
@@ -138,6 +137,7 @@ class AtomicFile final : public Output {
     const std::string self = fmt::format("/proc/self/fd/{}", fd_);
     if (linkat(AT_FDCWD, self.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0) return true;
     if (errno == EEXIST && force_) return false;
+    if (errno == EEXIST) throw ExistsError(shown_path_);
     throw SystemError("output.commit", "name the finished file", shown_path_, errno);
   }
 
@@ -156,6 +156,12 @@ class AtomicFile final : public Output {
     }
     flock(fd_, LOCK_EX | LOCK_NB);
     named_ = std::move(temporary);
+    // Another run may have taken the name for a leftover before it was locked.
+    struct stat status;
+    if (fstat(fd_, &status) != 0 || status.st_nlink != 0) return;
+    close(fd_);
+    named_.reset();
+    OpenNamed();
   }
 
   // Removes names that a killed run with the same target left, unless their process still lives.
@@ -177,6 +183,7 @@ class AtomicFile final : public Output {
   std::string shown_path_, target_, directory_, base_name_;
   bool force_;
   int fd_ = -1;
+  std::optional<FileWriter> writer_;
   std::unique_ptr<TemporaryName> named_;
 };
 
@@ -197,53 +204,113 @@ std::string ResolveTarget(const std::string& path) {
   throw SystemError("output.open", "follow the links of", path, ELOOP);
 }
 
-void CheckFreeSpace(const std::string& path, const std::string& target, uint64_t expected_bytes) {
-  const size_t slash = target.rfind('/');
-  const std::string directory = slash == std::string::npos ? "." : target.substr(0, slash + 1);
-  struct statvfs volume;
-  if (expected_bytes == 0 || statvfs(directory.c_str(), &volume) != 0) return;
+// Throws if `needed_bytes` are more than the volume has, or `file_bytes` more than a file may have.
+void CheckSpaceOn(const std::string& shown_path, const struct statvfs& volume,
+                  uint64_t needed_bytes, uint64_t file_bytes) {
   const uint64_t free_bytes = static_cast<uint64_t>(volume.f_bavail) * volume.f_frsize;
-  if (free_bytes >= expected_bytes) return;
-  throw Error(ErrorCode::kSystem, "output.space", "not enough free space for the output")
-      .File(Escaped(path, 4096))
-      .Found(fmt::format("{} bytes free", free_bytes))
-      .Expected(fmt::format("{} bytes, {} more", expected_bytes, expected_bytes - free_bytes))
-      .Hint("free some space, or write to another disk");
+  if (needed_bytes > free_bytes) {
+    throw Error(ErrorCode::kSystem, "output.space", "not enough free space for the output")
+        .File(Escaped(shown_path, 4096))
+        .Found(fmt::format("{} bytes free", free_bytes))
+        .Expected(fmt::format("{} bytes, {} more", needed_bytes, needed_bytes - free_bytes))
+        .Hint("free some space, or write to another disk");
+  }
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+      file_bytes > limit.rlim_cur) {
+    throw Error(ErrorCode::kSystem, "output.space", "output is larger than files may be here")
+        .File(Escaped(shown_path, 4096))
+        .Found(fmt::format("a limit of {} bytes", limit.rlim_cur))
+        .Expected(fmt::format("{} bytes, {} more", file_bytes, file_bytes - limit.rlim_cur))
+        .Hint("raise the limit: ulimit -f");
+  }
 }
 
 }  // namespace
 
-std::unique_ptr<Output> FdOutput(int fd, std::string name) {
+void FileWriter::Write(ByteView bytes) {
+  while (!bytes.empty()) {
+    const size_t n = std::min(bytes.size(), size_t{1} << 30);
+    const ssize_t put = write(fd_, bytes.data(), n);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) {
+      const int err = errno;
+      // A reader that went away is no fault to report: the program ends as SIGPIPE would end it.
+      Error error = SystemError(err == EPIPE ? "output.pipe" : "output.write", "write", name_, err);
+      if (err == ENOSPC || err == EDQUOT) error.Hint("free some space, or write to another disk");
+      throw error;
+    }
+    bytes = bytes.subspan(static_cast<size_t>(put));
+    n_pending_bytes_ += static_cast<uint64_t>(put);
+  }
+  if (n_pending_bytes_ < kWritebackBytes) return;
+  n_pending_bytes_ = 0;
+  // A hint: pipes refuse it, and what goes wrong on the disk is told by fsync.
+  sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
+void FileWriter::Sync() {
+  if (fsync(fd_) == 0) return;
+  const int err = errno;
+  Error error = SystemError("output.write", "flush to disk", name_, err);
+  if (err == ENOSPC || err == EDQUOT) error.Hint("free some space, or write to another disk");
+  throw error;
+}
+
+void SyncDirectory(const std::string& directory) noexcept {
+  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  fsync(fd);  // Some file systems refuse this on directories; the file itself is safe.
+  close(fd);
+}
+
+std::string OutputTarget::directory() const {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
+
+std::unique_ptr<Output> FdOutput(int fd, std::string name, const OutputOptions& options) {
+  if (const auto id = RegularFileIdOf(fd)) {
+    if (std::ranges::find(options.inputs, *id) != options.inputs.end()) throw IsInputError(name);
+    struct statvfs volume;
+    if (fstatvfs(fd, &volume) == 0) {
+      CheckSpaceOn(name, volume, options.expected_bytes, options.expected_bytes);
+    }
+  }
   return std::make_unique<DescriptorOutput>(fd, std::move(name), false);
 }
 
-std::unique_ptr<Output> OpenOutput(const std::string& path, const OutputOptions& options) {
-  const std::string target = ResolveTarget(path);
+OutputTarget FindOutputTarget(const std::string& path, const OutputOptions& options) {
+  OutputTarget target{ResolveTarget(path)};
   struct stat status;
-  if (stat(target.c_str(), &status) == 0) {
-    if (S_ISDIR(status.st_mode)) {
-      throw Error(ErrorCode::kSystem, "output.directory", "output is a directory")
-          .File(Escaped(path, 4096))
-          .Hint("give a file name inside it");
-    }
-    const FileId id{static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)};
-    if (std::ranges::find(options.inputs, id) != options.inputs.end()) {
-      throw Error(ErrorCode::kSystem, "output.is-input", "output is one of the inputs")
-          .File(Escaped(path, 4096))
-          .Hint("write to another file, then rename it");
-    }
-    if (!S_ISREG(status.st_mode)) {
-      const int fd = open(target.c_str(), O_WRONLY | O_CLOEXEC);
-      if (fd < 0) throw SystemError("output.open", "open for writing", path, errno);
-      return std::make_unique<DescriptorOutput>(fd, path, true);
-    }
-    if (!options.force) {
-      throw Error(ErrorCode::kSystem, "output.exists", "output exists already")
-          .File(Escaped(path, 4096))
-          .Hint("give another name, or --force to replace it");
-    }
+  if (stat(target.path.c_str(), &status) != 0) return target;
+  if (S_ISDIR(status.st_mode)) {
+    throw Error(ErrorCode::kSystem, "output.directory", "output is a directory")
+        .File(Escaped(path, 4096))
+        .Hint("give a file name inside it");
   }
-  CheckFreeSpace(path, target, options.expected_bytes);
+  const FileId id{static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)};
+  if (std::ranges::find(options.inputs, id) != options.inputs.end()) throw IsInputError(path);
+  target.is_file = S_ISREG(status.st_mode);
+  if (target.is_file && !options.force) throw ExistsError(path);
+  return target;
+}
+
+void CheckSpace(const std::string& shown_path, const OutputTarget& target, uint64_t needed_bytes,
+                uint64_t file_bytes) {
+  struct statvfs volume;
+  if (statvfs(target.directory().c_str(), &volume) != 0) return;
+  CheckSpaceOn(shown_path, volume, needed_bytes, file_bytes);
+}
+
+std::unique_ptr<Output> OpenOutput(const std::string& path, const OutputOptions& options) {
+  const OutputTarget target = FindOutputTarget(path, options);
+  if (!target.is_file) {
+    const int fd = open(target.path.c_str(), O_WRONLY | O_CLOEXEC);
+    if (fd < 0) throw SystemError("output.open", "open for writing", path, errno);
+    return std::make_unique<DescriptorOutput>(fd, path, true);
+  }
+  CheckSpace(path, target, options.expected_bytes, options.expected_bytes);
   return std::make_unique<AtomicFile>(path, target, options.force);
 }
 

@@ -10,6 +10,16 @@ std::unique_ptr<TensorSource> TensorStore::Walk() const {
   return std::make_unique<StoreWalk>(*this);
 }
 
+void TensorSource::SkipTensors(size_t n, MutableByteView scratch) {
+  const auto& tensors = manifest().tensors;
+  QUERN_CHECK(n <= tensors.size());
+  for (size_t i = 0; i < n; ++i) {
+    // Tensors without elements have no bands.
+    uint64_t rows = tensors[i].size_bytes() == 0 ? 0 : tensors[i].rows();
+    while (rows > 0) rows -= Next(scratch)->row_count;
+  }
+}
+
 std::optional<TensorBand> StoreWalk::Next(MutableByteView out) {
   const auto& tensors = store_.manifest().tensors;
   // Tensors without elements have no bands.

@@ -54,6 +54,10 @@ class TensorSource {
   // Requires: out.size() >= row_bytes() of every tensor.
   // Throws: as ReadRows; a stream that ends early is kData and names the tensor.
   virtual std::optional<TensorBand> Next(MutableByteView out) = 0;
+  // Goes on with the tensor behind the first `n`. This one reads over them; sources that need not
+  // see all bytes override it.
+  // Requires: Next was not called yet; scratch.size() as for Next. Throws: as Next.
+  virtual void SkipTensors(size_t n, MutableByteView scratch);
 };
 
 // Where a model goes. Begin once, Put every band in order, Finish once. A sink that is destroyed
@@ -62,6 +66,8 @@ class TensorSink {
  public:
   virtual ~TensorSink() = default;
   virtual void Begin(const Manifest& manifest) = 0;
+  // The number of tensors that the sink has already when Begin returns: their bands are not put.
+  virtual size_t n_present() const { return 0; }
   virtual void Put(const TensorBand& band) = 0;
   virtual void Finish() = 0;
 };
@@ -74,6 +80,7 @@ class StoreWalk final : public TensorSource {
   const Manifest& manifest() const override { return store_.manifest(); }
   const std::string& name() const override { return store_.name(); }
   std::optional<TensorBand> Next(MutableByteView out) override;
+  void SkipTensors(size_t n, MutableByteView /*scratch*/) override { tensor_ = n; }
 
  private:
   const TensorStore& store_;

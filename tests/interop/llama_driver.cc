@@ -13,6 +13,8 @@
 //                                                raw f32 rows from stdin to blocks on stdout;
 //                                                IMPORTANCE is a file of COLS raw f32
 //   llama_driver dequantize TYPE                 blocks from stdin to raw f32 on stdout
+//   llama_driver quantize-model IN OUT TYPE THREADS
+//                                                llama-quantize: a whole GGUF to another type
 //
 // Texts are separated by lines `__ggml_vocab_test__`, as in llama.cpp's vocabulary vectors.
 // QUERN_LLAMA_KV=f32 keeps the KV cache in f32 (llama.cpp's default is f16).
@@ -31,6 +33,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <ggml-backend.h>
@@ -241,6 +244,23 @@ void Dequantize(std::string_view type_name) {
   WriteAll(values.data(), n * sizeof(float));
 }
 
+void QuantizeModel(const std::string& in, const std::string& out, std::string_view type_name,
+                   int n_threads) {
+  constexpr std::pair<std::string_view, llama_ftype> kTypes[] = {
+      {"q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},     {"q8_0", LLAMA_FTYPE_MOSTLY_Q8_0},
+      {"q4_k_m", LLAMA_FTYPE_MOSTLY_Q4_K_M}, {"q5_k_m", LLAMA_FTYPE_MOSTLY_Q5_K_M},
+      {"q6_k", LLAMA_FTYPE_MOSTLY_Q6_K},     {"q3_k_m", LLAMA_FTYPE_MOSTLY_Q3_K_M}};
+  llama_model_quantize_params params = llama_model_quantize_default_params();
+  params.nthread = n_threads;
+  for (const auto& [name, ftype] : kTypes) {
+    if (name != type_name) continue;
+    params.ftype = ftype;
+    if (llama_model_quantize(in.c_str(), out.c_str(), &params) != 0) Fail("quantizing failed");
+    return;
+  }
+  Fail("unknown type " + std::string(type_name));
+}
+
 void Run(const std::vector<std::string>& args) {
   const auto is = [&](const char* name, size_t min, size_t max) {
     return !args.empty() && args[0] == name && args.size() > min && args.size() <= max + 1;
@@ -256,6 +276,9 @@ void Run(const std::vector<std::string>& args) {
     return QuantizeChunk(args[1], std::stoll(args[2]), args.size() > 3 ? args[3].c_str() : nullptr);
   }
   if (is("dequantize", 1, 1)) return Dequantize(args[1]);
+  if (is("quantize-model", 4, 4)) {
+    return QuantizeModel(args[1], args[2], args[3], std::stoi(args[4]));
+  }
   Fail("usage: see the head of llama_driver.cc");
 }
 

@@ -89,7 +89,7 @@ TEST_F(FileTest, AFileThatAppearsMeanwhileIsKept) {
   const auto output = OpenOutput(Path("out"), {});
   output->Write(AsBytes("new"));
   Make("out", "other");
-  EXPECT_EQ(IdOf([&] { output->Commit(); }), "output.commit");
+  EXPECT_EQ(IdOf([&] { output->Commit(); }), "output.exists");
   EXPECT_EQ(ReadWholeFile(Path("out"), 100), "other");
 }
 

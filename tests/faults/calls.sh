@@ -1,0 +1,90 @@
+#!/bin/bash
+# calls.sh QUERN SHIM MAKE_CHECKPOINT [quick|sweep]
+# The n-th system call fails, once and from then on; so does the n-th allocation.
+. "$(dirname "$0")/common.sh"
+EINTR=4 EIO=5 EACCES=13 EMFILE=24 ENOSPC=28
+
+# judge LABEL CODE REFERENCE [OLD]: after a fault, either all is well or nothing happened.
+judge() {
+  local label=$1 code=$2 reference=$3
+  shift 3
+  case $code in
+    0) check "$label: exit code 0, but not the whole output" whole "$reference" ;;
+    3 | 4 | 5 | 7)
+      check "$label: exit code $code, but the folder has $(entries | tr '\n' ' ')" untouched "$@"
+      check "$label: exit code $code, and the message names no path" says_a_path ;;
+    *) check "$label: exit code $code" false ;;
+  esac
+}
+
+# try CALL ACTION REFERENCE OLD COMMAND...: at each step, once and from then on.
+try() {
+  local call=$1 action=$2 reference=$3 old=$4 n ever count
+  shift 4
+  count=$(awk -v call="$call" '$1 == call { print $2 }' "$work/counts")
+  for n in $(steps "${count:-0}"); do
+    for ever in "" +; do
+      # A call that is always interrupted would be repeated for ever.
+      [ "$action$ever" = "$EINTR+" ] && continue
+      fresh ${old:+"$old"}
+      with_fault "$call:$n$ever:$action" "$@"
+      local code=$?
+      judge "$call number $n$ever, errno $action: ${*:2:2}" $code "$reference" ${old:+"$old"}
+      if [ "$action" = $EINTR ]; then check "$call number $n interrupted: exit code $code" [ $code -eq 0 ]; fi
+    done
+  done
+}
+
+# all_calls REFERENCE OLD COMMAND...
+all_calls() {
+  local reference=$1 old=$2
+  shift 2
+  fresh ${old:+"$old"}
+  check "counting: ${*:2:2}" counts "$@" >/dev/null
+  try open $EMFILE "$reference" "$old" "$@"
+  try open $EACCES "$reference" "$old" "$@"
+  try read $EIO "$reference" "$old" "$@"
+  try read $EINTR "$reference" "$old" "$@"
+  try write $ENOSPC "$reference" "$old" "$@"
+  try write $EIO "$reference" "$old" "$@"
+  try write $EINTR "$reference" "$old" "$@"
+  for call in close fsync link rename stat statvfs readlink opendir flock; do
+    try $call $EIO "$reference" "$old" "$@"
+  done
+}
+
+all_calls "$work/convert.gguf" "" "$quern" convert "$work/in" -o "$target" --threads 1
+all_calls "$work/quantize.gguf" "an old model" "$quern" quantize "$work/convert.gguf" -t q4_0 --force -o "$target" --threads 1
+export QUERN_FAULT_NO_TMPFILE=1
+all_calls "$work/convert.gguf" "" "$quern" convert "$work/in" -o "$target" --threads 1
+unset QUERN_FAULT_NO_TMPFILE
+
+# Memory, in readers, codecs and writers. A sweep tries every 7th allocation.
+new_steps() {
+  local count
+  count=$(awk '$1 == "new" { print $2 }' "$work/counts")
+  if [ "$mode" = sweep ]; then seq 1 7 "$count"; else seq 5 $((count / 40 + 1)) "$count"; fi
+}
+for command in "convert $work/in" "quantize $work/convert.gguf -t q4_0" "quantize $work/in -t q4_k_m"; do
+  fresh
+  # shellcheck disable=SC2086 # the words of a command
+  check "counting" counts "$quern" $command -o "$target" --threads 1 >/dev/null
+  reference=$work/reference.gguf
+  mv "$target" "$reference"
+  for n in $(new_steps); do
+    fresh
+    # shellcheck disable=SC2086
+    with_fault "new:$n:12" "$quern" $command -o "$target" --threads 1
+    judge "allocation $n: $command" $? "$reference"
+  done
+done
+
+# Short and interrupted reads and writes, all the way.
+for call in read write; do
+  fresh
+  with_fault "$call:1+:short" "$quern" -q convert "$work/in" -o "$target"
+  check "short ${call}s" whole "$work/convert.gguf"
+  with_fault "$call:1+:short" "$quern" -q quantize -t q4_0 <"$work/convert.gguf" >"$work/piped.gguf"
+  check "short ${call}s through pipes" cmp -s "$work/piped.gguf" "$work/quantize.gguf"
+done
+finish
