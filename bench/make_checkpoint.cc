@@ -43,6 +43,10 @@ constexpr ModelShape kModels[] = {
      R"("dim": 4096, "multiple_of": 256, "n_heads": 32, "norm_eps": 1e-05, "vocab_size": -1)"},
     {"13b", 5120, 40, 40, 40, 13824, 32000, 2, false,
      R"("dim": 5120, "multiple_of": 256, "n_heads": 40, "norm_eps": 1e-05, "vocab_size": -1)"},
+    {"33b", 6656, 60, 52, 52, 17920, 32000, 4, false,
+     R"("dim": 6656, "multiple_of": 256, "n_heads": 52, "norm_eps": 1e-06, "vocab_size": -1)"},
+    {"65b", 8192, 80, 64, 64, 22016, 32000, 8, false,
+     R"("dim": 8192, "multiple_of": 256, "n_heads": 64, "norm_eps": 1e-05, "vocab_size": -1)"},
     {"70b", 8192, 80, 64, 8, 28672, 32000, 8, false,
      R"("dim": 8192, "multiple_of": 4096, "ffn_dim_multiplier": 1.3, "n_heads": 64, "n_kv_heads": 8, "norm_eps": 1e-05, "vocab_size": -1)"},
     {"llama-3-8b", 4096, 32, 32, 8, 14336, 128256, 1, true,
@@ -238,6 +242,7 @@ class TorchFile {
     Write(AsBytes(header));
   }
   void Put(ByteView bytes) {
+    if (bytes.empty()) return;  // libdeflate begins anew where it is given no buffer
     entries_.back().crc = libdeflate_crc32(entries_.back().crc, bytes.data(), bytes.size());
     Write(bytes);
   }

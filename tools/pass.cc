@@ -97,7 +97,7 @@ uint64_t ResumeKey(const OpenedSource& source, const QuantPlan& plan, ByteView h
   hash.Update(header);
   hash.Update(AsBytes(fmt::format("effort {}/", static_cast<int>(plan.effort))));
   if (plan.importance) {
-    for (const auto& [name, weights] : *plan.importance) {
+    for (const auto& [name, weights] : plan.importance->entries) {
       hash.Update(AsBytes(fmt::format("{} {}/", name, weights.size())));
       hash.Update(
           {reinterpret_cast<const uint8_t*>(weights.data()), weights.size() * sizeof(float)});

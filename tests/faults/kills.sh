@@ -40,37 +40,32 @@ unset QUERN_FAULT_NO_TMPFILE
 
 # Ctrl-C answers at once, also where the run waits for its input or for whoever reads its output.
 mkfifo "$work/fifo"
-# interrupted LABEL COMMAND...: interrupts the command, which runs in the background, and waits for it.
+# interrupted LABEL: interrupts the run of quern whose process is $!, once it waits, and looks at what it does.
 interrupted() {
-  local label=$1 pid code=0
-  shift
-  fresh
-  # Job control keeps SIGINT from being ignored in the background.
-  set -m
-  "$@" 2>"$work/stderr" &
-  pid=$!
-  set +m
+  local label=$1 pid=$! code=0 killer
+  until [ "$(cat /proc/$pid/comm)" = quern ]; do sleep 0.02; done
   sleep 0.3
   kill -INT $pid
   # A run that does not answer is killed after a while, and the exit code tells.
-  { sleep 10; kill -9 $pid; } 2>/dev/null &
-  local killer=$!
+  { sleep 10; kill -9 $pid; } >/dev/null 2>&1 &
+  killer=$!
   wait $pid || code=$?
-  kill $killer 2>/dev/null
+  kill $killer
   check "$label: exit code $code" [ $code -eq 130 ]
   check "$label: the folder has $(entries | tr '\n' ' ')" untouched
 }
+# A shell that is no terminal's lets programs in the background ignore SIGINT.
+fresh
 exec 8<>"$work/fifo"
 head -c 60000 "$work/convert.gguf" >&8
-from_slow_pipe() { exec "$quern" quantize -t q4_0 -o "$target" <"$work/fifo" 8>&-; }
-interrupted "Ctrl-C while the input is slow" from_slow_pipe
+env --default-signal=INT "$quern" quantize -t q4_0 -o "$target" <"$work/fifo" 2>"$work/stderr" 8>&- &
+interrupted "Ctrl-C while the input is slow"
 mkfifo "$work/sink"
 exec 9<>"$work/sink"
-to_full_pipe() { exec "$quern" convert "$work/in" -t f32 >"$work/sink" 9>&-; }
-interrupted "Ctrl-C while nobody reads the output" to_full_pipe
+env --default-signal=INT "$quern" convert "$work/in" -t f32 >"$work/sink" 2>"$work/stderr" 9>&- &
+interrupted "Ctrl-C while nobody reads the output"
 
 # A run whose reader goes away is silent.
-set +o pipefail
 "$quern" convert "$work/in" -t f32 2>"$work/stderr" | head -c 1 >/dev/null
 code=${PIPESTATUS[0]}
 check "the reader went away: exit code $code" [ "$code" -eq 141 ]
