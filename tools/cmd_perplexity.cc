@@ -11,6 +11,7 @@
 #include "tools/report_json.h"
 #include "tools/report_text.h"
 #include "tools/terminal.h"
+#include "verify/per_tensor.h"
 #include "verify/perplexity.h"
 
 namespace quern {
@@ -44,6 +45,8 @@ class PerplexityCommand final : public Command {
         ->type_name("NAME");
     app.add_option("--compute", compute_, "Products in f32 (the reference) or bf16")
         ->type_name("TYPE");
+    app.add_flag("--per-tensor", per_tensor_,
+                 "Also measure the reference with one tensor at a time taken from the model");
     gates_.AddTo(app);
   }
 
@@ -65,7 +68,10 @@ class PerplexityCommand final : public Command {
       models.push_back(opened.back().get());
     }
     const auto reference = reference_.empty() ? nullptr : OpenCheckpoint(reference_, checkpoint);
-    const std::vector<Report> reports = ComparePerplexity(models, reference.get(), text, options);
+    std::vector<Report> reports = ComparePerplexity(models, reference.get(), text, options);
+    if (per_tensor_) {
+      reports[0].per_tensor = MeasurePerTensor(*models[0], *reference, text, options);
+    }
     session.terminal.End();
     if (session.json != "-") PrintOut(ReportsToText(reports));
     if (session.wants_json()) WriteJson(session, ReportsToJson(reports));
@@ -89,6 +95,10 @@ class PerplexityCommand final : public Command {
     if (!context_.empty()) options.context = ParseCount("--context", context_, 4, 1 << 24);
     if (!chunks_.empty()) options.chunks = ParseCount("--chunks", chunks_, 1, UINT32_MAX);
     if (!part_.empty()) ParsePart(options);
+    if (per_tensor_ && (models_.size() != 1 || reference_.empty() || !part_.empty())) {
+      throw UsageError("usage.per-tensor", "--per-tensor compares one model with a reference")
+          .Hint("give one model and --reference MODEL, without --part");
+    }
     options.gates =
         gates_.Understand(!reference_.empty() || !baseline_.empty(), !reference_.empty());
     options.baseline_name = baseline_;
@@ -131,6 +141,7 @@ class PerplexityCommand final : public Command {
   std::vector<std::string> models_;
   std::string text_, reference_, baseline_, context_, chunks_, part_;
   std::string protocol_ = "llama.cpp", compute_ = "f32";
+  bool per_tensor_ = false;
   GateFlags gates_;
 };
 
@@ -149,6 +160,8 @@ const CommandInfo kPerplexityCommand = {
         "the reference once\n"
         "  quern perplexity q4_0.gguf -f wiki.test.raw --reference ckpt/ --max-ppl-ratio 1.02   a "
         "gate for CI\n"
+        "  quern perplexity q4_0.gguf -f wiki.test.raw --reference ckpt/ --per-tensor --chunks 4   "
+        "where it arises\n"
         "  quern perplexity q4_0.gguf -f wiki.test.raw --baseline yesterday.json  beside an "
         "earlier report\n"
         "  quern perplexity m.gguf -f wiki.test.raw --protocol papers -c 2048     whole windows, "

@@ -40,16 +40,17 @@ class Evaluation {
     if (options_.progress != nullptr) {
       options_.progress->Begin("perplexity", windows_.n_windows, "windows");
     }
-    const unsigned threads = Threads();
-    const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
-    tbb::task_arena arena(static_cast<int>(threads));
+    uint64_t workspace_bytes = 0;
+    for (const Candidate& c : candidates_) {
+      workspace_bytes += c.model->WorkspaceBytes(windows_.context);
+    }
     auto look = looks_.windows.begin();
     for (uint64_t first = 0; first < windows_.n_windows;) {
       // A group ends where a look is due: what is decided does not depend on the memory.
       while (look != looks_.windows.end() && *look <= first) ++look;
       const uint64_t due = look == looks_.windows.end() ? windows_.n_windows : *look;
       const uint64_t count = std::min({group.windows, windows_.n_windows - first, due - first});
-      arena.execute([&] { RunGroup(first, count, group.part_rows); });
+      RunInArena(options_, workspace_bytes, [&] { RunGroup(first, count, group.part_rows); });
       first += count;
       if (looks_.enough && first == due && looks_.enough(predictions_)) break;
     }
@@ -89,26 +90,8 @@ class Evaluation {
     for (uint64_t part = windows_.context / 2; part >= kLeastPart; part /= 2) {
       if (window_bytes(part) <= budget) return {1, part};
     }
-    throw Error(ErrorCode::kMemory, "memory.budget", "one window does not fit in the memory limit")
-        .File(candidates_[0].name)
-        .Found(Mebibytes(options_.memory_bytes))
-        .Expected("at least " +
-                  Mebibytes(window_bytes(std::min(kLeastPart, windows_.context)) / 7 * 8 + 8) +
-                  " for " + std::to_string(windows_.context) + " tokens")
-        .Hint("raise --memory or lower --context");
-  }
-
-  // Fewer than asked for where the memory left for threads does not hold so many workspaces.
-  unsigned Threads() const {
-    uint64_t workspace_bytes = 0;
-    for (const Candidate& c : candidates_) {
-      workspace_bytes += c.model->WorkspaceBytes(windows_.context);
-    }
-    const uint64_t wanted = options_.threads > 0
-                                ? options_.threads
-                                : static_cast<uint64_t>(tbb::info::default_concurrency());
-    return static_cast<unsigned>(
-        std::min(wanted, std::max<uint64_t>(1, reserve_bytes() / workspace_bytes)));
+    ThrowWindowDoesNotFit(candidates_[0].name, options_, windows_,
+                          window_bytes(std::min(kLeastPart, windows_.context)));
   }
 
   void RunGroup(uint64_t first, uint64_t count, uint64_t part_rows) {
@@ -156,6 +139,28 @@ class Evaluation {
 };
 
 }  // namespace
+
+void RunInArena(const PerplexityOptions& options, uint64_t workspace_bytes,
+                const std::function<void()>& work) {
+  const uint64_t wanted = options.threads > 0
+                              ? options.threads
+                              : static_cast<uint64_t>(tbb::info::default_concurrency());
+  const auto threads = static_cast<unsigned>(
+      std::min(wanted, std::max<uint64_t>(1, options.memory_bytes / 8 / workspace_bytes)));
+  const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
+  tbb::task_arena arena(static_cast<int>(threads));
+  arena.execute(work);
+}
+
+void ThrowWindowDoesNotFit(std::string_view model_name, const PerplexityOptions& options,
+                           const TextWindows& windows, uint64_t window_bytes) {
+  throw Error(ErrorCode::kMemory, "memory.budget", "one window does not fit in the memory limit")
+      .File(model_name)
+      .Found(Mebibytes(options.memory_bytes))
+      .Expected("at least " + Mebibytes(window_bytes / 7 * 8 + 8) + " for " +
+                std::to_string(windows.context) + " tokens")
+      .Hint("raise --memory or lower --context");
+}
 
 std::vector<Predictions> Evaluate(std::span<const Candidate> models, const Candidate* reference,
                                   const TextWindows& windows, const PerplexityOptions& options,

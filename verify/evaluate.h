@@ -33,4 +33,14 @@ std::vector<Predictions> Evaluate(std::span<const Candidate> models, const Candi
                                   const TextWindows& windows, const PerplexityOptions& options,
                                   const Looks& looks = {});
 
+// Runs `work` in an arena of options.threads threads, or of as many as the machine has, but no more
+// than have room for `workspace_bytes` each in an eighth of options.memory_bytes.
+void RunInArena(const PerplexityOptions& options, uint64_t workspace_bytes,
+                const std::function<void()>& work);
+
+// Throws: Error kMemory "memory.budget" for windows that take `window_bytes` each.
+[[noreturn]] void ThrowWindowDoesNotFit(std::string_view model_name,
+                                        const PerplexityOptions& options,
+                                        const TextWindows& windows, uint64_t window_bytes);
+
 }  // namespace quern

@@ -98,6 +98,32 @@ TextWindows CutText(const TensorStore& model, std::string_view text,
   return cut;
 }
 
+void CheckSameVocabulary(const TensorStore& model, const TensorStore& base,
+                         const TextWindows& base_windows, std::string_view text,
+                         const PerplexityOptions& options) {
+  const auto differ = [&](std::string_view what, const std::string& found,
+                          const std::string& expected) {
+    throw DataError("divergence.vocabulary", what)
+        .File(model.name())
+        .Found(found)
+        .Expected(expected + ", as in " + Quoted(base.name()))
+        .Hint("models must have the same vocabulary to be compared");
+  };
+  const uint64_t size = model.manifest().spec->vocab_size;
+  const uint64_t base_size = base.manifest().spec->vocab_size;
+  if (size != base_size) {
+    differ("the vocabularies of two models differ in size", std::to_string(size),
+           std::to_string(base_size));
+  }
+  const TextWindows windows = CutText(model, text, options);
+  if (windows.text_tokens != base_windows.text_tokens || windows.inputs != base_windows.inputs ||
+      windows.targets != base_windows.targets) {
+    differ("two models read the text as different tokens",
+           std::to_string(windows.text_tokens) + " tokens",
+           std::to_string(base_windows.text_tokens) + " tokens, the same ones");
+  }
+}
+
 void KeepPlaces(std::span<const uint64_t> places, TextWindows& windows) {
   uint64_t n_kept = 0;
   for (uint64_t w = 0; w < windows.n_windows; ++w) {

@@ -30,6 +30,12 @@ struct TextWindows {
 TextWindows CutText(const TensorStore& model, std::string_view text,
                     const PerplexityOptions& options);
 
+// Throws: Error kData "divergence.vocabulary" unless `model` cuts `text` into `base_windows`, which
+// are those of `base`, and has a vocabulary of the same size.
+void CheckSameVocabulary(const TensorStore& model, const TensorStore& base,
+                         const TextWindows& base_windows, std::string_view text,
+                         const PerplexityOptions& options);
+
 // Leaves of `windows` those whose place is in `places`, which rise.
 void KeepPlaces(std::span<const uint64_t> places, TextWindows& windows);
 

@@ -1,0 +1,242 @@
+#include "verify/per_tensor.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "formats/core/error.h"
+#include "verify/evaluate.h"
+#include "verify/statistics.h"
+#include "verify/vocabulary.h"
+
+namespace quern {
+namespace {
+
+// A tensor of the model in the reference's place.
+struct Swap {
+  size_t reference_tensor, model_tensor;
+  std::vector<double> kld, ln_ratio;  // per window
+};
+
+// The reference with one tensor taken from the model.
+class SwappedStore final : public TensorStore {
+ public:
+  SwappedStore(const TensorStore& reference, const TensorStore& model, const Swap& swap)
+      : reference_(reference), model_(model), swap_(swap), manifest_(reference.manifest()) {
+    manifest_.tensors[swap.reference_tensor].dtype =
+        model.manifest().tensors[swap.model_tensor].dtype;
+  }
+  const Manifest& manifest() const override { return manifest_; }
+  const std::string& name() const override { return model_.name(); }
+  void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const override {
+    if (tensor == swap_.reference_tensor) {
+      model_.ReadRows(swap_.model_tensor, begin, count, out);
+    } else {
+      reference_.ReadRows(tensor, begin, count, out);
+    }
+  }
+
+ private:
+  const TensorStore& reference_;
+  const TensorStore& model_;
+  const Swap& swap_;
+  Manifest manifest_;
+};
+
+bool SameBytes(const TensorStore& a, size_t a_tensor, const TensorStore& b, size_t b_tensor) {
+  constexpr uint64_t kBandBytes = uint64_t{4} << 20;
+  const TensorInfo& info = a.manifest().tensors[a_tensor];
+  const uint64_t band_rows = std::max<uint64_t>(1, kBandBytes / info.row_bytes());
+  std::vector<uint8_t> a_rows, b_rows;
+  for (uint64_t row = 0; row < info.rows(); row += band_rows) {
+    const uint64_t count = std::min(band_rows, info.rows() - row);
+    a_rows.resize(count * info.row_bytes());
+    b_rows.resize(count * info.row_bytes());
+    a.ReadRows(a_tensor, row, count, a_rows);
+    b.ReadRows(b_tensor, row, count, b_rows);
+    if (a_rows != b_rows) return false;
+  }
+  return true;
+}
+
+std::vector<Swap> FindSwaps(const TensorStore& model, const TensorStore& reference) {
+  const std::vector<TensorInfo>& tensors = reference.manifest().tensors;
+  const std::vector<TensorInfo>& others = model.manifest().tensors;
+  std::vector<Swap> swaps;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    // What no step of the forward pass reads has no effect.
+    const bool read = tensors[i].role != TensorRole::kOther &&
+                      tensors[i].layer.value_or(0) < reference.manifest().spec->n_layers;
+    if (!read) continue;
+    const auto other = std::ranges::find(others, tensors[i].name, &TensorInfo::name);
+    if (other == others.end() || other->shape != tensors[i].shape) continue;
+    const auto j = static_cast<size_t>(other - others.begin());
+    if (other->dtype == tensors[i].dtype && SameBytes(reference, i, model, j)) continue;
+    swaps.push_back({i, j, {}, {}});
+  }
+  if (swaps.empty()) {
+    throw DataError("per-tensor.none", "no tensor of the model differs from the reference's")
+        .File(model.name())
+        .Expected("tensors of the same name and shape as in " + Quoted(reference.name()));
+  }
+  return swaps;
+}
+
+// All windows for all swaps. A group of windows visits the stages of the forward pass in turn; the
+// reference's residual stream stands where the stage begins.
+class PerTensorRun {
+ public:
+  PerTensorRun(const TensorStore& model, const TensorStore& reference, const TextWindows& windows,
+               const PerplexityOptions& options)
+      : model_store_(model),
+        reference_store_(reference),
+        windows_(windows),
+        options_(options),
+        swaps_(FindSwaps(model, reference)),
+        opened_reference_(OpenLanguageModel(reference, options.forward)),
+        reference_{opened_reference_.get(), reference.name()},
+        n_layers_(reference_.model->spec().n_layers) {
+    for (Swap& swap : swaps_) StageOf(swap).push_back(&swap);
+    for (const auto& stage : stages_) most_swaps_ = std::max(most_swaps_, stage.size());
+  }
+
+  std::vector<Swap> Run() {
+    const uint64_t group = WindowsPerGroup();
+    if (options_.progress != nullptr) {
+      const uint64_t n_groups = (windows_.n_windows + group - 1) / group;
+      options_.progress->Begin("per tensor", n_groups * swaps_.size(), "tensors");
+    }
+    const uint64_t workspaces =
+        (most_swaps_ + 1) * reference_.model->WorkspaceBytes(windows_.context);
+    RunInArena(options_, workspaces, [&] {
+      for (uint64_t first = 0; first < windows_.n_windows; first += group) {
+        RunGroup(first, std::min(group, windows_.n_windows - first));
+      }
+    });
+    if (options_.progress != nullptr) options_.progress->End();
+    return std::move(swaps_);
+  }
+
+ private:
+  // Stage 0 is the embedding, 1 + l is layer l, the last one what comes behind the layers. Rotary
+  // divisors act in every layer.
+  std::vector<Swap*>& StageOf(const Swap& swap) {
+    stages_.resize(n_layers_ + 2);
+    const TensorInfo& tensor = reference_store_.manifest().tensors[swap.reference_tensor];
+    if (tensor.layer) return stages_[1 + *tensor.layer];
+    const bool behind =
+        tensor.role == TensorRole::kOutput || tensor.role == TensorRole::kOutputNorm;
+    return stages_[behind ? n_layers_ + 1 : 0];
+  }
+
+  uint64_t WindowsPerGroup() const {
+    const LanguageModel& model = *reference_.model;
+    const uint64_t row_bytes = model.spec().d_model * sizeof(float);
+    // The reference's residual stream beside what a forward pass needs; what layers leave of the
+    // reference and of the swaps of a stage.
+    const uint64_t window_bytes =
+        model.ActivationBytes(1, windows_.context) + windows_.context * row_bytes +
+        windows_.n_scored * ((most_swaps_ + 1) * row_bytes + SweepBytes(most_swaps_, true));
+    const uint64_t fits = (options_.memory_bytes - options_.memory_bytes / 8) / window_bytes;
+    if (fits == 0) ThrowWindowDoesNotFit(model_store_.name(), options_, windows_, window_bytes);
+    return std::min(fits, windows_.n_windows);
+  }
+
+  void RunGroup(uint64_t first, uint64_t count) {
+    const WindowBatch batch = {
+        .tokens =
+            std::span(windows_.inputs).subspan(first * windows_.context, count * windows_.context),
+        .n_windows = count,
+        .context = windows_.context,
+        .scored_begin = windows_.scored_begin,
+        .n_scored = windows_.n_scored};
+    const uint64_t d = reference_.model->spec().d_model;
+    std::vector<float> hidden(count * windows_.n_scored * d);
+    reference_.model->Forward(batch, hidden);
+    std::vector<float> x(count * windows_.context * d);
+    for (uint32_t stage = 0; stage < stages_.size(); ++stage) {
+      RunStage(batch, stage, first, x, hidden);
+      if (stage == 0) {
+        reference_.model->Embed(batch, x);
+      } else if (stage <= n_layers_) {
+        reference_.model->RunLayers(batch, stage - 1, stage, x);
+      }
+    }
+  }
+
+  // `x` is the reference's residual stream before the stage, `hidden` what all of it leaves.
+  void RunStage(const WindowBatch& batch, uint32_t stage, uint64_t first,
+                const std::vector<float>& x, std::span<const float> hidden) {
+    if (stages_[stage].empty()) return;
+    std::vector<std::unique_ptr<SwappedStore>> stores;
+    std::vector<std::unique_ptr<LanguageModel>> models;
+    std::vector<Candidate> candidates;
+    std::vector<std::vector<float>> all_hidden;
+    std::vector<float> mine;  // the residual stream
+    for (const Swap* swap : stages_[stage]) {
+      stores.push_back(std::make_unique<SwappedStore>(reference_store_, model_store_, *swap));
+      models.push_back(OpenLanguageModel(*stores.back(), options_.forward));
+      candidates.push_back({models.back().get(), model_store_.name()});
+      const LanguageModel& model = *models.back();
+      mine = x;
+      if (stage == 0) model.Embed(batch, mine);
+      const uint32_t begin = stage == 0 ? 0 : stage - 1;
+      if (begin < n_layers_) model.RunLayers(batch, begin, n_layers_, mine);
+      all_hidden.emplace_back(hidden.size());
+      model.Finish(batch, mine, all_hidden.back());
+      if (options_.progress != nullptr) options_.progress->Advance(1);
+    }
+    std::vector<SweepInput> inputs;
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      inputs.push_back({&candidates[i], all_hidden[i]});
+    }
+    const SweepInput reference = {&reference_, hidden};
+    std::vector<Predictions> predictions(inputs.size());
+    SweepVocabulary(inputs, &reference, windows_, first, batch.n_windows, predictions);
+    for (size_t i = 0; i < predictions.size(); ++i) Record(predictions[i], *stages_[stage][i]);
+  }
+
+  void Record(const Predictions& predictions, Swap& swap) const {
+    const std::vector<double> kld = WindowMeans(predictions.kld, windows_.n_scored);
+    const std::vector<double> nll = WindowMeans(predictions.nll, windows_.n_scored);
+    const std::vector<double> base = WindowMeans(predictions.reference_nll, windows_.n_scored);
+    swap.kld.insert(swap.kld.end(), kld.begin(), kld.end());
+    for (size_t w = 0; w < nll.size(); ++w) swap.ln_ratio.push_back(nll[w] - base[w]);
+  }
+
+  const TensorStore& model_store_;
+  const TensorStore& reference_store_;
+  const TextWindows& windows_;
+  const PerplexityOptions& options_;
+  std::vector<Swap> swaps_;
+  std::unique_ptr<LanguageModel> opened_reference_;
+  Candidate reference_;
+  uint32_t n_layers_;
+  std::vector<std::vector<Swap*>> stages_;
+  uint64_t most_swaps_ = 0;
+};
+
+}  // namespace
+
+std::vector<TensorEffect> MeasurePerTensor(const TensorStore& model, const TensorStore& reference,
+                                           std::string_view text,
+                                           const PerplexityOptions& options) {
+  const TextWindows windows = CutText(reference, text, options);
+  CheckSameVocabulary(model, reference, windows, text, options);
+  std::vector<TensorEffect> effects;
+  for (const Swap& swap : PerTensorRun(model, reference, windows, options).Run()) {
+    const TensorInfo& tensor = model.manifest().tensors[swap.model_tensor];
+    effects.push_back({.name = tensor.name,
+                       .reference_type = reference.manifest().tensors[swap.reference_tensor].dtype,
+                       .model_type = tensor.dtype,
+                       .model_bytes = tensor.size_bytes(),
+                       .mean_kld = EstimateOverWindows(swap.kld, 1),
+                       .ln_perplexity_ratio = EstimateOverWindows(swap.ln_ratio, 1)});
+  }
+  std::ranges::stable_sort(effects, std::greater<>(),
+                           [](const TensorEffect& effect) { return effect.mean_kld.value; });
+  return effects;
+}
+
+}  // namespace quern
