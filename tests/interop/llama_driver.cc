@@ -13,14 +13,18 @@
 //                                                raw f32 rows from stdin to blocks on stdout;
 //                                                IMPORTANCE is a file of COLS raw f32
 //   llama_driver dequantize TYPE                 blocks from stdin to raw f32 on stdout
-//   llama_driver quantize-model IN OUT TYPE THREADS
-//                                                llama-quantize: a whole GGUF to another type
+//   llama_driver quantize-model IN OUT TYPE THREADS [imatrix]
+//                                                llama-quantize: a whole GGUF to another type; with
+//                                                OUT "-" only the plan, one line "NAME TYPE" per
+//                                                tensor; with `imatrix` every matrix has an
+//                                                importance of ones
 //
 // Texts are separated by lines `__ggml_vocab_test__`, as in llama.cpp's vocabulary vectors.
 // QUERN_LLAMA_KV=f32 keeps the KV cache in f32 (llama.cpp's default is f16).
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -28,6 +32,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <list>
 #include <memory>
 #include <sstream>
 #include <stdexcept>
@@ -38,6 +43,7 @@
 
 #include <ggml-backend.h>
 #include <ggml.h>
+#include <gguf.h>
 #include <llama.h>
 
 namespace {
@@ -90,7 +96,8 @@ Context MakeContext(llama_model* model, uint32_t n_ctx) {
   params.n_ctx = n_ctx;
   params.n_batch = n_ctx;
   params.n_ubatch = std::min<uint32_t>(n_ctx, 512);
-  // ggml's threads spin while they wait for each other, which is slow where other tests run beside it.
+  // ggml's threads spin while they wait for each other, which is slow where other tests run beside
+  // it.
   params.n_threads = params.n_threads_batch = 1;
   const char* kv = std::getenv("QUERN_LLAMA_KV");
   if (kv != nullptr && kv == std::string_view("f32")) params.type_k = params.type_v = GGML_TYPE_F32;
@@ -244,21 +251,73 @@ void Dequantize(std::string_view type_name) {
   WriteAll(values.data(), n * sizeof(float));
 }
 
-void QuantizeModel(const std::string& in, const std::string& out, std::string_view type_name,
-                   int n_threads) {
-  constexpr std::pair<std::string_view, llama_ftype> kTypes[] = {
-      {"q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},     {"q8_0", LLAMA_FTYPE_MOSTLY_Q8_0},
-      {"q4_k_m", LLAMA_FTYPE_MOSTLY_Q4_K_M}, {"q5_k_m", LLAMA_FTYPE_MOSTLY_Q5_K_M},
-      {"q6_k", LLAMA_FTYPE_MOSTLY_Q6_K},     {"q3_k_m", LLAMA_FTYPE_MOSTLY_Q3_K_M}};
-  llama_model_quantize_params params = llama_model_quantize_default_params();
-  params.nthread = n_threads;
-  for (const auto& [name, ftype] : kTypes) {
-    if (name != type_name) continue;
-    params.ftype = ftype;
-    if (llama_model_quantize(in.c_str(), out.c_str(), &params) != 0) Fail("quantizing failed");
-    return;
+constexpr std::pair<std::string_view, llama_ftype> kPresets[] = {
+    {"f32", LLAMA_FTYPE_ALL_F32},          {"f16", LLAMA_FTYPE_MOSTLY_F16},
+    {"bf16", LLAMA_FTYPE_MOSTLY_BF16},     {"q8_0", LLAMA_FTYPE_MOSTLY_Q8_0},
+    {"q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},     {"q4_1", LLAMA_FTYPE_MOSTLY_Q4_1},
+    {"q5_0", LLAMA_FTYPE_MOSTLY_Q5_0},     {"q5_1", LLAMA_FTYPE_MOSTLY_Q5_1},
+    {"q2_k", LLAMA_FTYPE_MOSTLY_Q2_K},     {"q2_k_s", LLAMA_FTYPE_MOSTLY_Q2_K_S},
+    {"q3_k_s", LLAMA_FTYPE_MOSTLY_Q3_K_S}, {"q3_k_m", LLAMA_FTYPE_MOSTLY_Q3_K_M},
+    {"q3_k_l", LLAMA_FTYPE_MOSTLY_Q3_K_L}, {"q4_k_s", LLAMA_FTYPE_MOSTLY_Q4_K_S},
+    {"q4_k_m", LLAMA_FTYPE_MOSTLY_Q4_K_M}, {"q5_k_s", LLAMA_FTYPE_MOSTLY_Q5_K_S},
+    {"q5_k_m", LLAMA_FTYPE_MOSTLY_Q5_K_M}, {"q6_k", LLAMA_FTYPE_MOSTLY_Q6_K},
+    {"iq4_nl", LLAMA_FTYPE_MOSTLY_IQ4_NL}, {"iq4_xs", LLAMA_FTYPE_MOSTLY_IQ4_XS}};
+
+// What llama.cpp logs while it quantizes; of a dry run there is no other trace.
+std::string quantize_log;
+
+// Prints "NAME TYPE" of lines like
+//   [   1/ 291] output.weight  - [ 4096, 32000, 1, 1], type = f16, size = … MiB -> … MiB (q6_K)
+// where the last type is missing for tensors that keep theirs.
+void PrintPlan() {
+  std::istringstream log(quantize_log);
+  for (std::string line; std::getline(log, line);) {
+    const size_t name = line.find("] ");
+    const size_t type = line.find("], type = ");
+    if (line[0] != '[' || name == std::string::npos || type == std::string::npos) continue;
+    std::string tensor_name, final_type;
+    std::istringstream(line.substr(name + 2)) >> tensor_name;
+    std::istringstream(line.substr(type + 10)) >> final_type;
+    if (line.back() == ')') final_type = line.substr(line.rfind('(') + 1);
+    std::erase_if(final_type, [](char c) { return c == ',' || c == ')'; });
+    for (char& c : final_type) c = static_cast<char>(std::tolower(c));
+    std::printf("%s %s\n", tensor_name.c_str(), final_type.c_str());
   }
-  Fail("unknown type " + std::string(type_name));
+}
+
+void QuantizeModel(const std::string& in, const std::string& out, std::string_view preset,
+                   int n_threads, bool with_imatrix) {
+  llama_model_quantize_params params = llama_model_quantize_default_params();
+  const auto row = std::find_if(std::begin(kPresets), std::end(kPresets),
+                                [&](const auto& p) { return p.first == preset; });
+  if (row == std::end(kPresets)) Fail("unknown preset " + std::string(preset));
+  params.ftype = row->second;
+  params.nthread = n_threads;
+  params.dry_run = out == "-";
+  std::list<std::string> names;  // whose addresses stay
+  std::vector<llama_model_imatrix_data> imatrix;
+  std::vector<float> ones;
+  if (with_imatrix) {
+    ggml_context* tensors = nullptr;
+    gguf_context* header = gguf_init_from_file(in.c_str(), {.no_alloc = true, .ctx = &tensors});
+    if (header == nullptr) Fail(in + ": no GGUF file");
+    ones.assign(1 << 20, 1.0f);
+    for (ggml_tensor* t = ggml_get_first_tensor(tensors); t != nullptr;
+         t = ggml_get_next_tensor(tensors, t)) {
+      if (ggml_n_dims(t) < 2) continue;
+      if (static_cast<size_t>(t->ne[0]) > ones.size()) Fail("a row is too long");
+      names.emplace_back(ggml_get_name(t));
+      imatrix.push_back({names.back().c_str(), ones.data(), static_cast<size_t>(t->ne[0])});
+    }
+    imatrix.push_back({nullptr, nullptr, 0});
+    ggml_free(tensors);
+    gguf_free(header);
+    params.imatrix = imatrix.data();
+  }
+  if (llama_model_quantize(in.c_str(), params.dry_run ? "/dev/null" : out.c_str(), &params) != 0) {
+    Fail("llama_model_quantize failed:\n" + quantize_log);
+  }
+  if (params.dry_run) PrintPlan();
 }
 
 void Run(const std::vector<std::string>& args) {
@@ -276,8 +335,9 @@ void Run(const std::vector<std::string>& args) {
     return QuantizeChunk(args[1], std::stoll(args[2]), args.size() > 3 ? args[3].c_str() : nullptr);
   }
   if (is("dequantize", 1, 1)) return Dequantize(args[1]);
-  if (is("quantize-model", 4, 4)) {
-    return QuantizeModel(args[1], args[2], args[3], std::stoi(args[4]));
+  if (is("quantize-model", 4, 5)) {
+    return QuantizeModel(args[1], args[2], args[3], std::stoi(args[4]),
+                         args.size() > 5 && args[5] == "imatrix");
   }
   Fail("usage: see the head of llama_driver.cc");
 }
@@ -288,6 +348,7 @@ int main(int argc, char** argv) {
   // llama.cpp's messages are wanted only when something goes wrong.
   llama_log_set(
       [](ggml_log_level level, const char* text, void*) {
+        quantize_log += text;
         if (level >= GGML_LOG_LEVEL_WARN && level != GGML_LOG_LEVEL_CONT) std::fputs(text, stderr);
       },
       nullptr);
