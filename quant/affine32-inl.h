@@ -46,6 +46,60 @@ HWY_INLINE ScaleAndMin PlainAffine(Tile32& tile) {
   return {scale, least};
 }
 
+// Folds the lanes of `v` onto at most four of them.
+template <class D, class Fold>
+HWY_INLINE auto Folded([[maybe_unused]] D d, hn::Vec<D> v, [[maybe_unused]] const Fold& fold) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (hn::MaxLanes(D()) > 4) {
+    const hn::Half<D> dh;
+    return Folded(dh, fold(hn::LowerHalf(dh, v), hn::UpperHalf(dh, v)), fold);
+  } else
+#endif
+    return v;
+}
+
+// The least and the largest element of LaneCount() blocks, one block per lane.
+struct Ranges {
+  VFloat least, most;
+};
+HWY_INLINE Ranges RangesOf(const float* HWY_RESTRICT blocks) {
+  const DFloat d;
+  constexpr size_t kN = LaneCount();
+  constexpr size_t kFolded = HWY_MIN(kN, 4);
+  const hn::CappedTag<float, kFolded> d4;
+  HWY_ALIGN float least[kN * kFolded], most[kN * kFolded];
+  HWY_ALIGN float least_tile[kN * kFolded], most_tile[kN * kFolded];
+  for (size_t r = 0; r < kN; ++r) {
+    auto low = hn::LoadU(d, blocks + r * kBlock32), high = low;
+    for (size_t i = kN; i < kBlock32; i += kN) {
+      const auto x = hn::LoadU(d, blocks + r * kBlock32 + i);
+      low = hn::Min(low, x);
+      high = hn::Max(high, x);
+    }
+    const auto min = [](auto a, auto b) HWY_ATTR { return hn::Min(a, b); };
+    const auto max = [](auto a, auto b) HWY_ATTR { return hn::Max(a, b); };
+    hn::Store(Folded(d, low, min), d4, least + r * kFolded);
+    hn::Store(Folded(d, high, max), d4, most + r * kFolded);
+  }
+  LoadTile(least, kFolded, least_tile);
+  LoadTile(most, kFolded, most_tile);
+  Ranges ranges{hn::Load(d, least_tile), hn::Load(d, most_tile)};
+  for (size_t k = 1; k < kFolded; ++k) {
+    ranges.least = hn::Min(ranges.least, hn::Load(d, least_tile + k * kN));
+    ranges.most = hn::Max(ranges.most, hn::Load(d, most_tile + k * kN));
+  }
+  return ranges;
+}
+
+// Returns a word whose bits are those of `mask`.
+template <class Mask>
+HWY_INLINE uint32_t BitsOf(Mask mask) {
+  using Bits = std::conditional_t<(LaneCount() > 8), uint16_t, uint8_t>;
+  Bits bits = 0;
+  hn::StoreMaskBits(DInt(), mask, reinterpret_cast<uint8_t*>(&bits));
+  return bits;
+}
+
 // Finds scale and minimum for codes 0..kMostCode, leaves the codes in the tile, and returns both as
 // they will be stored.
 template <bool kWeighted, int kMostCode>
@@ -99,7 +153,52 @@ struct Affine32 {
     StoreCodes<kBits>(tile, out + 4, kBytes);
   }
 
+  // The plain rule on blocks as they lie in memory. Returns false where a block's least weight is a
+  // zero, since its sign depends on the order in which zeros of both signs come.
+  static HWY_INLINE bool EncodePlainRows(const float* HWY_RESTRICT blocks,
+                                         uint8_t* HWY_RESTRICT out) {
+    const DFloat d;
+    const DInt di;
+    const hn::Rebind<uint8_t, DInt> d8;
+    constexpr size_t kN = LaneCount();
+    const Ranges ranges = RangesOf(blocks);
+    if (!hn::AllFalse(d, hn::Eq(ranges.least, hn::Zero(d)))) return false;
+    const auto scale =
+        hn::Div(hn::Sub(ranges.most, ranges.least), hn::Set(d, static_cast<float>(kMostCode)));
+    const PlainInverse plain = PlainInverseOf(scale, 0.5f);
+    const auto scale_bits = F16BitsFromF32(d, scale);
+    const auto min_bits = F16BitsFromF32(d, ranges.least);
+    StoreLanes<4>(hn::Or(scale_bits, hn::ShiftLeft<16>(min_bits)), out, kBytes);
+    HWY_ALIGN float least[kN], inverse[kN], offset[kN];
+    hn::Store(ranges.least, d, least);
+    hn::Store(plain.inverse, d, inverse);
+    hn::Store(plain.offset, d, offset);
+    for (size_t r = 0; r < kN; ++r, blocks += kBlock32, out += kBytes) {
+      const auto code_of = [&](size_t i) HWY_ATTR {
+        const auto above = hn::Sub(hn::LoadU(d, blocks + i), hn::Set(d, least[r]));
+        const auto t = hn::Add(hn::Mul(above, hn::Set(d, inverse[r])), hn::Set(d, offset[r]));
+        return hn::Min(hn::ConvertTo(di, t), hn::Set(di, kMostCode));
+      };
+      uint32_t fifth_bits = 0;
+      for (size_t i = 0; i < kBlock32 / 2; i += kN) {
+        auto low = code_of(i), high = code_of(kBlock32 / 2 + i);
+        if constexpr (kBits == 5) {
+          const auto low_bits = hn::Set(di, 15);
+          fifth_bits |= BitsOf(hn::Gt(low, low_bits)) << i;
+          fifth_bits |= BitsOf(hn::Gt(high, low_bits)) << (kBlock32 / 2 + i);
+          low = hn::And(low, low_bits);
+          high = hn::And(high, low_bits);
+        }
+        const auto packed = hn::Or(low, hn::ShiftLeft<4>(high));
+        hn::StoreU(hn::DemoteTo(d8, packed), d8, out + kBytes - kBlock32 / 2 + i);
+      }
+      if constexpr (kBits == 5) StoreLE(out + 4, fifth_bits);
+    }
+    return true;
+  }
+
   static void EncodePlain(const float* HWY_RESTRICT blocks, uint8_t* HWY_RESTRICT out) {
+    if (EncodePlainRows(blocks, out)) return;
     Tile32 tile;
     LoadTile32<false>(blocks, nullptr, tile);
     const ScaleAndMin numbers = PlainAffine<kMostCode>(tile);

@@ -9,6 +9,7 @@
 #define QUERN_QUANT_SIMD_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <cstring>
@@ -68,7 +69,8 @@ HWY_INLINE hn::Vec<D> LoadPieces(D d, const float* HWY_RESTRICT p, size_t stride
 
 // The inverse: stores the 128-bit pieces of `v` to rows j, j + 4, … of `out`.
 template <class D>
-HWY_INLINE void StorePieces([[maybe_unused]] D d, hn::Vec<D> v, uint8_t* HWY_RESTRICT out, size_t stride_bytes) {
+HWY_INLINE void StorePieces([[maybe_unused]] D d, hn::Vec<D> v, uint8_t* HWY_RESTRICT out,
+                            size_t stride_bytes) {
   constexpr size_t kN = hn::MaxLanes(D());
   if constexpr (kN == 4) {
     const hn::Repartition<uint8_t, D> d8;
@@ -91,9 +93,9 @@ HWY_INLINE void LoadTile(const float* HWY_RESTRICT x, size_t elems, float* HWY_R
   constexpr size_t kN = LaneCount();
   for (size_t i = 0; i < elems; i += 4) {
     const float* p = x + i;
-    const Quad columns = TransposedBlocks(
-        {LoadPieces(d, p, elems), LoadPieces(d, p + elems, elems),
-         LoadPieces(d, p + 2 * elems, elems), LoadPieces(d, p + 3 * elems, elems)});
+    const Quad columns = TransposedBlocks({LoadPieces(d, p, elems), LoadPieces(d, p + elems, elems),
+                                           LoadPieces(d, p + 2 * elems, elems),
+                                           LoadPieces(d, p + 3 * elems, elems)});
     hn::Store(columns.v0, d, tile + (i + 0) * kN);
     hn::Store(columns.v1, d, tile + (i + 1) * kN);
     hn::Store(columns.v2, d, tile + (i + 2) * kN);
@@ -135,6 +137,8 @@ template <size_t kElems, size_t kBytes, class EncodeBatch>
 HWY_INLINE void ForEachBatch(const EncodeInput& in, uint8_t* HWY_RESTRICT out,
                              const EncodeBatch& encode_batch) {
   constexpr size_t kN = LaneCount();
+  // By so many batches memory is asked ahead.
+  constexpr uint64_t kAhead = kElems <= 32 ? 4 : 1;
   const uint64_t n_blocks = in.n_rows * in.n_cols / kElems;
   HWY_ALIGN float padded[kN * kElems];
   HWY_ALIGN float weights[kN * kElems];
@@ -150,6 +154,10 @@ HWY_INLINE void ForEachBatch(const EncodeInput& in, uint8_t* HWY_RESTRICT out,
     const float* w = in.importance != nullptr ? weights : nullptr;
     const float* x = in.x + b * kElems;
     if (n == kN) {
+      // Tiles are loaded a few bytes of every block at a time, which no hardware foresees.
+      if (b + (kAhead + 1) * kN <= n_blocks) {
+        for (size_t i = 0; i < kN * kElems; i += 16) hwy::Prefetch(x + kAhead * kN * kElems + i);
+      }
       encode_batch(x, w, out + b * kBytes);
       continue;
     }
