@@ -54,6 +54,7 @@ class GgufStream final : public TensorSource {
     const TensorBand band{tensor_, row_, count, bytes};
     row_ += count;
     verifier_.Add(band);
+    if (verifier_.HeaderIsChanged()) Keep(bytes);
     return band;
   }
 
@@ -76,6 +77,15 @@ class GgufStream final : public TensorSource {
       const uint64_t n = std::min<uint64_t>(position - stream_.position(), sizeof padding);
       const uint64_t begin = stream_.position();
       if (stream_.Read({padding, n}) != n) throw EndsEarly(begin);
+      Keep({padding, n});
+    }
+  }
+
+  // Keeps the stream's last bytes, as many as the longest trailer has.
+  void Keep(ByteView bytes) {
+    last_bytes_.insert(last_bytes_.end(), bytes.begin(), bytes.end());
+    if (last_bytes_.size() > 2 * kMaxTrailerBytes) {
+      last_bytes_.erase(last_bytes_.begin(), last_bytes_.end() - ptrdiff_t{kMaxTrailerBytes});
     }
   }
 
@@ -84,16 +94,10 @@ class GgufStream final : public TensorSource {
     if (is_finished_) return;
     is_finished_ = true;
     std::vector<uint8_t> rest(size_t{64} << 10);
-    // The padding of the last tensor, which may lack.
-    const uint64_t n_padding = header_.data_end - std::min(header_.data_end, stream_.position());
-    for (uint64_t left = n_padding; left != 0;) {
-      const size_t n =
-          stream_.Read(MutableByteView(rest).first(std::min<uint64_t>(left, rest.size())));
-      if (n == 0) break;
-      left -= n;
-    }
-    while (const size_t n = stream_.Read(rest)) verifier_.AddTail(ByteView(rest).first(n));
-    const TrailerVerdict verdict = verifier_.Finish();
+    while (const size_t n = stream_.Read(rest)) Keep(ByteView(rest).first(n));
+    // The padding of the last tensor may lack.
+    const uint64_t end = std::max(header_.data_end, stream_.position());
+    const TrailerVerdict verdict = verifier_.Finish(last_bytes_, end - header_.data_end);
     if (!verdict.errors.empty()) throw verdict.errors.front();
   }
 
@@ -102,6 +106,7 @@ class GgufStream final : public TensorSource {
   GgufHeader header_;
   Manifest manifest_;
   TrailerVerifier verifier_;
+  std::vector<uint8_t> last_bytes_;
   size_t tensor_ = 0;
   uint64_t row_ = 0;
   bool is_finished_ = false;

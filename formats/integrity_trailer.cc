@@ -14,12 +14,11 @@ constexpr std::string_view kMagic = "QUERNTRL";
 constexpr uint32_t kTrailerVersion = 1;
 constexpr size_t kReadBytes = size_t{4} << 20;
 
-// What is behind the data of a file: only the end of it can be a trailer.
-void AddTailOf(const GgufFile& file, TrailerVerifier& verifier) {
-  const uint64_t n_bytes = file.trailing_bytes();
-  const uint64_t n_read = std::min(n_bytes, kMaxTrailerBytes);
-  verifier.SkipTail(n_bytes - n_read);
-  verifier.AddTail(file.bytes().ReadVector(file.bytes().size_bytes() - n_read, n_read));
+// Finishes the comparison of a file all of whose bands went by.
+TrailerVerdict FinishWith(const GgufFile& file, TrailerVerifier& verifier) {
+  const uint64_t n_bytes = file.bytes().size_bytes();
+  const uint64_t n_last = std::min(n_bytes - file.layout().header_bytes, kMaxTrailerBytes);
+  return verifier.Finish(file.bytes().ReadVector(n_bytes - n_last, n_last), file.trailing_bytes());
 }
 
 class WalkWithTrailer final : public TensorSource {
@@ -37,8 +36,7 @@ class WalkWithTrailer final : public TensorSource {
       return band;
     }
     is_finished_ = true;
-    AddTailOf(file_, verifier_);
-    const TrailerVerdict verdict = verifier_.Finish();
+    const TrailerVerdict verdict = FinishWith(file_, verifier_);
     if (!verdict.errors.empty()) throw verdict.errors.front();
     return std::nullopt;
   }
@@ -157,15 +155,8 @@ void TrailerVerifier::Add(const TensorBand& band) {
   hash_.Update(band.bytes);
 }
 
-void TrailerVerifier::AddTail(ByteView bytes) {
-  n_tail_bytes_ += bytes.size();
-  tail_.insert(tail_.end(), bytes.begin(), bytes.end());
-  if (tail_.size() > 2 * kMaxTrailerBytes) {
-    tail_.erase(tail_.begin(), tail_.end() - static_cast<ptrdiff_t>(kMaxTrailerBytes));
-  }
-}
-
-void TrailerVerifier::Compare(const IntegrityTrailer& trailer, TrailerVerdict& verdict) const {
+void TrailerVerifier::Compare(const IntegrityTrailer& trailer, uint64_t n_trailing_bytes,
+                              TrailerVerdict& verdict) const {
   auto& errors = verdict.errors;
   const uint64_t n_bytes = TrailerBytes(trailer.tensor_hashes.size());
   if (trailer.header_hash != header_.header_hash) {
@@ -177,10 +168,11 @@ void TrailerVerifier::Compare(const IntegrityTrailer& trailer, TrailerVerdict& v
   } else if (header_.trailer_key != header_.seal) {
     errors.push_back(Wrong("trailer.key", "header does not announce the trailer that follows"));
   }
-  if (n_tail_bytes_ != n_bytes) {
+  if (n_trailing_bytes != n_bytes) {
     errors.push_back(Wrong("trailer.place", "trailer does not follow the tensor data")
                          .Offset(header_.data_end)
-                         .Found(fmt::format("{} bytes between them", n_tail_bytes_ - n_bytes)));
+                         .Found(fmt::format("{} bytes behind the data", n_trailing_bytes))
+                         .Expected(fmt::format("{} bytes", n_bytes)));
   }
   // A header with another number of tensors was found fault with above.
   const size_t n_tensors = std::min(tensor_hashes_.size(), trailer.tensor_hashes.size());
@@ -199,24 +191,25 @@ void TrailerVerifier::Compare(const IntegrityTrailer& trailer, TrailerVerdict& v
   }
 }
 
-TrailerVerdict TrailerVerifier::Finish() {
+TrailerVerdict TrailerVerifier::Finish(ByteView last_bytes, uint64_t n_trailing_bytes) {
   const size_t n_tensors = manifest_.tensors.size();
   if (header_.trailer_key) CloseTensorsBefore(n_tensors);
   TrailerVerdict verdict;
-  if (const auto trailer = FindTrailer(tail_)) {
-    Compare(*trailer, verdict);
+  if (const auto trailer = FindTrailer(last_bytes)) {
+    Compare(*trailer, n_trailing_bytes, verdict);
     verdict.state = verdict.errors.empty() ? TrailerState::kMatches : TrailerState::kWrong;
   } else if (!header_.trailer_key) {
-    verdict.state = n_tail_bytes_ == 0 ? TrailerState::kAbsent : TrailerState::kForeignBytes;
+    verdict.state = n_trailing_bytes == 0 ? TrailerState::kAbsent : TrailerState::kForeignBytes;
   } else if (*header_.trailer_key != header_.seal) {
     verdict.state = TrailerState::kRewritten;
   } else {
     verdict.state = TrailerState::kWrong;
     verdict.errors.push_back(
-        (n_tail_bytes_ == 0 ? Wrong("trailer.missing", "file ends where its trailer should begin")
-                            : Wrong("trailer.damaged", "trailer is damaged"))
+        (n_trailing_bytes == 0
+             ? Wrong("trailer.missing", "file ends where its trailer should begin")
+             : Wrong("trailer.damaged", "trailer is damaged"))
             .Offset(header_.data_end)
-            .Found(fmt::format("{} bytes", n_tail_bytes_))
+            .Found(fmt::format("{} bytes", n_trailing_bytes))
             .Expected(fmt::format("{} bytes", TrailerBytes(n_tensors))));
   }
   return verdict;
@@ -249,8 +242,7 @@ std::vector<Finding> CheckGgufIntegrity(const GgufFile& file, Progress* progress
     const uint64_t end = i + 1 < tensors.size() ? file.tensor_offset(i + 1) : layout.data_end;
     CheckPadding(file, begin, end, "behind tensor " + Quoted(tensors[i].name), findings);
   }
-  AddTailOf(file, verifier);
-  const TrailerVerdict verdict = verifier.Finish();
+  const TrailerVerdict verdict = FinishWith(file, verifier);
   for (const Error& error : verdict.errors) findings.push_back(FindingFrom(error));
   ReportState(file, verdict.state, findings);
   return findings;

@@ -47,23 +47,27 @@ struct TrailerVerdict {
   std::vector<Error> errors;  // kData, "trailer.*"; empty unless kWrong
 };
 
-// Compares a file with its trailer while its bytes go by: all bands in order, then what is behind
-// the data, then Finish.
+// Compares a file with its trailer while its bytes go by: all bands in order, then Finish.
 class TrailerVerifier {
  public:
   // `header` is what remained of it after its tensors went into the manifest.
   TrailerVerifier(const GgufHeader& header, const Manifest& manifest, std::string file);
 
+  // True if the header was changed since the trailer was announced. Where the data end is then in
+  // doubt: what looks like data may be the trailer.
+  bool HeaderIsChanged() const {
+    return header_.trailer_key && header_.trailer_key != header_.seal;
+  }
   void Add(const TensorBand& band);
-  void AddTail(ByteView bytes);
-  // As AddTail for `n_bytes` that are not looked at.
-  // Requires: at least kMaxTrailerBytes more follow.
-  void SkipTail(uint64_t n_bytes) { n_tail_bytes_ += n_bytes; }
-  TrailerVerdict Finish();
+  // `last_bytes` end where the file ends and begin with the data or at least kMaxTrailerBytes
+  // before the end; if the header is not changed, what is behind the data will do. n_trailing_bytes
+  // are behind the data.
+  TrailerVerdict Finish(ByteView last_bytes, uint64_t n_trailing_bytes);
 
  private:
   Error Wrong(std::string_view id, std::string_view what) const;
-  void Compare(const IntegrityTrailer& trailer, TrailerVerdict& verdict) const;
+  void Compare(const IntegrityTrailer& trailer, uint64_t n_trailing_bytes,
+               TrailerVerdict& verdict) const;
   void CloseTensorsBefore(size_t tensor);
 
   const GgufHeader& header_;
@@ -71,8 +75,6 @@ class TrailerVerifier {
   std::string file_;
   Xxh3Stream hash_;  // of the current tensor
   std::vector<uint64_t> tensor_hashes_;
-  std::vector<uint8_t> tail_;  // the last bytes behind the data, enough for any trailer
-  uint64_t n_tail_bytes_ = 0;
 };
 
 // Returns every fault that can be told without knowing what weights mean: padding that is not zero,
