@@ -20,7 +20,7 @@ namespace quern {
 namespace {
 
 // Rows are decoded and encoded in pieces of about this many floats, so that they stay in cache.
-constexpr uint64_t kPieceElems = uint64_t{1} << 16;
+constexpr uint64_t kPieceElems = uint64_t{1} << 14;
 
 // How one tensor is turned into another type.
 struct Recipe {

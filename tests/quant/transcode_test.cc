@@ -67,6 +67,12 @@ class MemorySink final : public TensorSink {
     finished_ = true;
   }
   void FailAfter(size_t puts) { fail_after_puts_ = puts; }
+  // Has the first tensors already, as `data` says.
+  void Have(size_t n, const std::vector<std::vector<uint8_t>>& data) {
+    n_present_ = n;
+    data_.assign(data.begin(), data.begin() + static_cast<ptrdiff_t>(n));
+  }
+  size_t n_present() const override { return n_present_; }
   bool finished() const { return finished_; }
   const std::vector<std::vector<uint8_t>>& data() const { return data_; }
   const Manifest& manifest() const { return manifest_; }
@@ -74,7 +80,7 @@ class MemorySink final : public TensorSink {
  private:
   Manifest manifest_;
   std::vector<std::vector<uint8_t>> data_;
-  size_t tensor_ = 0, puts_ = 0;
+  size_t tensor_ = 0, puts_ = 0, n_present_ = 0;
   std::optional<size_t> fail_after_puts_;
   bool finished_ = false;
 };
@@ -134,6 +140,40 @@ TEST(Transcode, SameBytesForAnyThreadsAndBands) {
               << band_bytes;
         }
       }
+    }
+  }
+}
+
+// A source that has to read over what is left out.
+class PlainSource final : public TensorSource {
+ public:
+  explicit PlainSource(const TensorStore& store) : walk_(store) {}
+  const Manifest& manifest() const override { return walk_.manifest(); }
+  const std::string& name() const override { return walk_.name(); }
+  std::optional<TensorBand> Next(MutableByteView out) override { return walk_.Next(out); }
+
+ private:
+  StoreWalk walk_;
+};
+
+TEST(Transcode, LeavesOutWhatTheSinkHas) {
+  MemoryStore store = SmallModel();
+  const QuantPlan plan = MakePlan(store.manifest(), "q4_0");
+  const auto expected = Expected(store, plan, Effort::kNormal);
+  for (size_t n = 0; n <= expected.size(); ++n) {
+    StoreWalk walk(store);
+    PlainSource plain(store);
+    for (TensorSource* source :
+         {static_cast<TensorSource*>(&walk), static_cast<TensorSource*>(&plain)}) {
+      MemorySink sink;
+      sink.Have(n, expected);
+      const TranscodeResult result =
+          Transcode(*source, plan, sink, {.threads = 2, .band_bytes = 40000});
+      EXPECT_TRUE(sink.finished());
+      EXPECT_EQ(sink.data(), expected) << n;
+      uint64_t n_bytes = 0;
+      for (size_t i = n; i < expected.size(); ++i) n_bytes += expected[i].size();
+      EXPECT_EQ(result.out_bytes, n_bytes) << n;
     }
   }
 }
