@@ -94,8 +94,16 @@ class GgufStream final : public TensorSource {
     if (is_finished_) return;
     is_finished_ = true;
     std::vector<uint8_t> rest(size_t{64} << 10);
-    while (const size_t n = stream_.Read(rest)) Keep(ByteView(rest).first(n));
     // The padding of the last tensor may lack.
+    while (stream_.position() < header_.data_end) {
+      const uint64_t n_padding = header_.data_end - stream_.position();
+      const size_t n =
+          stream_.Read(MutableByteView(rest).first(std::min<uint64_t>(n_padding, rest.size())));
+      if (n == 0) break;
+      Keep(ByteView(rest).first(n));
+    }
+    if (!verifier_.HeaderIsChanged()) last_bytes_.clear();
+    while (const size_t n = stream_.Read(rest)) Keep(ByteView(rest).first(n));
     const uint64_t end = std::max(header_.data_end, stream_.position());
     const TrailerVerdict verdict = verifier_.Finish(last_bytes_, end - header_.data_end);
     if (!verdict.errors.empty()) throw verdict.errors.front();

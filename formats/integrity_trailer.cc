@@ -17,7 +17,9 @@ constexpr size_t kReadBytes = size_t{4} << 20;
 // Finishes the comparison of a file all of whose bands went by.
 TrailerVerdict FinishWith(const GgufFile& file, TrailerVerifier& verifier) {
   const uint64_t n_bytes = file.bytes().size_bytes();
-  const uint64_t n_last = std::min(n_bytes - file.layout().header_bytes, kMaxTrailerBytes);
+  const uint64_t n_behind =
+      verifier.HeaderIsChanged() ? n_bytes - file.layout().header_bytes : file.trailing_bytes();
+  const uint64_t n_last = std::min(n_behind, kMaxTrailerBytes);
   return verifier.Finish(file.bytes().ReadVector(n_bytes - n_last, n_last), file.trailing_bytes());
 }
 

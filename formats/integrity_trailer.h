@@ -59,9 +59,8 @@ class TrailerVerifier {
     return header_.trailer_key && header_.trailer_key != header_.seal;
   }
   void Add(const TensorBand& band);
-  // `last_bytes` end where the file ends and begin with the data or at least kMaxTrailerBytes
-  // before the end; if the header is not changed, what is behind the data will do. n_trailing_bytes
-  // are behind the data.
+  // `last_bytes` are what is behind the data or, if the header is changed, behind the header; of
+  // more than kMaxTrailerBytes, the last ones. n_trailing_bytes are behind the data.
   TrailerVerdict Finish(ByteView last_bytes, uint64_t n_trailing_bytes);
 
  private:
