@@ -1,0 +1,243 @@
+// kld_table [--windows N] [--update FILE] [TYPE...]: what every block type costs beside ggml.
+//
+// Every matrix of the fixture and of stories260K goes into the type, once with quern's encoder
+// (effort normal, no importance) and once with ggml's (`ggml_quantize_chunk` of the libggml-base.so
+// that QUERN_GGML_BASE names). Both models are compared with the f32 one over the windows of
+// tests/data/fixture/austen.txt. Prints a Markdown table; --update puts it between the marks
+// `<!-- kld_table -->` and `<!-- end of kld_table -->` of FILE. The exit code is 1 if quern's
+// divergence is larger at 95 %, or its squared error larger.
+#include <dlfcn.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "converters/converters.h"
+#include "formats/core/file.h"
+#include "quant/codec.h"
+#include "quant/plan.h"
+#include "verify/perplexity.h"
+
+namespace quern {
+namespace {
+
+constexpr std::string_view kData = QUERN_SOURCE_DIR "/tests/data/";
+
+struct Model {
+  std::string_view name, folder;
+};
+constexpr Model kModels[] = {{"fixture", "fixture/meta-2"},
+                             {"stories260K", "stories260K/meta-f32"}};
+
+using QuantizeChunk = size_t (*)(int, const float*, void*, int64_t, int64_t, int64_t, const float*);
+
+QuantizeChunk GgmlQuantizer() {
+  const char* path = std::getenv("QUERN_GGML_BASE");
+  void* library = path != nullptr ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+  void* symbol = library != nullptr ? dlsym(library, "ggml_quantize_chunk") : nullptr;
+  if (symbol == nullptr) throw std::runtime_error("QUERN_GGML_BASE names no libggml-base.so");
+  return reinterpret_cast<QuantizeChunk>(symbol);
+}
+
+// Encodes n_rows rows of n_cols weights as blocks of `type`.
+using Encoder = std::vector<uint8_t> (*)(DType type, const std::vector<float>& x, uint64_t n_rows,
+                                         uint64_t n_cols);
+
+std::vector<uint8_t> EncodeOurs(DType type, const std::vector<float>& x, uint64_t n_rows,
+                                uint64_t n_cols) {
+  std::vector<uint8_t> blocks(n_rows * *RowBytes(type, n_cols));
+  FindCodec(type)->encode({x.data(), n_rows, n_cols, nullptr, Effort::kNormal}, blocks.data());
+  return blocks;
+}
+
+std::vector<uint8_t> EncodeGgmls(DType type, const std::vector<float>& x, uint64_t n_rows,
+                                 uint64_t n_cols) {
+  static const QuantizeChunk quantize = GgmlQuantizer();
+  std::vector<uint8_t> blocks(n_rows * *RowBytes(type, n_cols));
+  quantize(static_cast<int>(LayoutOf(type).gguf_id), x.data(), blocks.data(), 0,
+           static_cast<int64_t>(n_rows), static_cast<int64_t>(n_cols), nullptr);
+  return blocks;
+}
+
+std::vector<float> Decode(DType type, const std::vector<uint8_t>& blocks) {
+  const BlockLayout& layout = LayoutOf(type);
+  std::vector<float> x(blocks.size() / layout.block_bytes * layout.block_elems);
+  FindCodec(type)->decode(blocks.data(), x.size(), x.data());
+  return x;
+}
+
+// Returns the mean of `values`, one per window, with its standard error.
+Estimate MeanOf(const std::vector<double>& values) {
+  const auto n = static_cast<double>(values.size());
+  double sum = 0, squares = 0;
+  for (const double value : values) sum += value;
+  for (const double value : values) squares += std::pow(value - sum / n, 2);
+  return {sum / n, std::sqrt(squares / (n - 1) / n)};
+}
+
+// A model in memory whose tensors have the types of a plan.
+class QuantizedStore final : public TensorStore {
+ public:
+  QuantizedStore(const TensorStore& source, const QuantPlan& plan, std::string name, Encoder encode)
+      : name_(std::move(name)), manifest_(plan.Apply(source.manifest())) {
+    for (size_t i = 0; i < manifest_.tensors.size(); ++i) {
+      const TensorInfo& from = source.manifest().tensors[i];
+      const TensorInfo& to = manifest_.tensors[i];
+      std::vector<uint8_t> bytes(from.size_bytes());
+      source.ReadRows(i, 0, from.rows(), bytes);
+      if (from.dtype != to.dtype) {
+        const std::vector<float> x = Decode(from.dtype, bytes);
+        bytes = (IsFloat(to.dtype) ? EncodeOurs : encode)(to.dtype, x, to.rows(), to.cols());
+        double error = 0;
+        const std::vector<float> y = Decode(to.dtype, bytes);
+        for (size_t k = 0; k < x.size(); ++k) {
+          error += std::pow(static_cast<double>(x[k]) - static_cast<double>(y[k]), 2);
+        }
+        if (!IsFloat(to.dtype)) squared_errors_.push_back(error);
+      }
+      bytes_.push_back(std::move(bytes));
+    }
+  }
+  const Manifest& manifest() const override { return manifest_; }
+  const std::string& name() const override { return name_; }
+  void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const override {
+    const uint64_t row_bytes = manifest_.tensors[tensor].row_bytes();
+    std::memcpy(out.data(), bytes_[tensor].data() + begin * row_bytes, count * row_bytes);
+  }
+  // Of each quantized tensor.
+  const std::vector<double>& squared_errors() const { return squared_errors_; }
+
+ private:
+  std::string name_;
+  Manifest manifest_;
+  std::vector<std::vector<uint8_t>> bytes_;
+  std::vector<double> squared_errors_;
+};
+
+// One type in one model.
+struct Row {
+  DType type;
+  QuantizedStore ours, theirs;
+};
+
+// Returns the rows of `model` and sets `is_worse` where one shows that quern is.
+std::string RowsOf(const Model& model, const std::vector<DType>& types, std::string_view text,
+                   const PerplexityOptions& options, bool& is_worse) {
+  const auto source = OpenCheckpoint(std::string(kData) + std::string(model.folder));
+  std::deque<Row> rows;
+  for (const DType type : types) {
+    const QuantPlan plan = MakePlan(source->manifest(), NameOf(type), {.pure = true});
+    // Types that no row of the model divides into fall back to others.
+    const bool fits = std::ranges::find(plan.entries, type, &PlanEntry::type) != plan.entries.end();
+    if (!fits) continue;
+    rows.push_back(
+        {type, QuantizedStore(*source, plan, std::string(NameOf(type)) + ", quern", EncodeOurs),
+         QuantizedStore(*source, plan, std::string(NameOf(type)) + ", ggml", EncodeGgmls)});
+  }
+  std::vector<const TensorStore*> stores;
+  for (const Row& row : rows) stores.insert(stores.end(), {&row.ours, &row.theirs});
+  std::map<std::string, std::vector<double>> kld;  // of each window
+  for (const Report& report : ComparePerplexity(stores, source.get(), text, options)) {
+    kld[report.model_name] = report.series.kld;
+  }
+  std::string lines;
+  for (const Row& row : rows) {
+    double our_error = 0, their_error = 0, worst = 0;
+    for (size_t i = 0; i < row.ours.squared_errors().size(); ++i) {
+      our_error += row.ours.squared_errors()[i];
+      their_error += row.theirs.squared_errors()[i];
+      worst = std::max(worst, row.ours.squared_errors()[i] / row.theirs.squared_errors()[i]);
+    }
+    const std::vector<double>& ours = kld.at(row.ours.name());
+    const std::vector<double>& theirs = kld.at(row.theirs.name());
+    std::vector<double> differences(ours.size());
+    std::ranges::transform(ours, theirs, differences.begin(), std::minus());
+    const Estimate difference = MeanOf(differences);
+    const double margin = 1.96 * difference.standard_error;
+    const bool larger = difference.value - margin > 0, smaller = difference.value + margin < 0;
+    const double their_kld = MeanOf(theirs).value;
+    lines +=
+        fmt::format("| {} | {} | {:.3g} | {:.3g} | {:+.1f} ± {:.1f} % | {} | {:.3f} | {:.3f} |\n",
+                    NameOf(row.type), model.name, MeanOf(ours).value, their_kld,
+                    100 * difference.value / their_kld, 100 * margin / their_kld,
+                    larger    ? "**larger**"
+                    : smaller ? "smaller"
+                              : "equal",
+                    our_error / their_error, worst);
+    is_worse = is_worse || larger || our_error > their_error;
+  }
+  return lines;
+}
+
+// Replaces what stands between the marks of `path`.
+void Update(const std::string& path, const std::string& table) {
+  constexpr std::string_view kBegin = "<!-- kld_table -->\n", kEnd = "<!-- end of kld_table -->";
+  std::ifstream in(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  const size_t begin = text.find(kBegin), end = text.find(kEnd);
+  if (begin == std::string::npos || end == std::string::npos || end < begin) {
+    throw std::runtime_error(path + ": the marks of the table are missing");
+  }
+  text.replace(begin + kBegin.size(), end - begin - kBegin.size(), table);
+  std::ofstream out(path, std::ios::binary);
+  out << text;
+  out.close();
+  if (!out) throw std::runtime_error(path + ": cannot be written");
+}
+
+int Run(const std::vector<std::string>& args) {
+  PerplexityOptions options;
+  std::string update;
+  std::vector<DType> types;
+  for (size_t i = 0; i < args.size(); ++i) {
+    const auto type = DTypeFromName(args[i]);
+    if (args[i] == "--windows" && i + 1 < args.size()) {
+      options.chunks = std::stoul(args[++i]);
+    } else if (args[i] == "--update" && i + 1 < args.size()) {
+      update = args[++i];
+    } else if (type) {
+      types.push_back(*type);
+    } else {
+      throw std::runtime_error("usage: kld_table [--windows N] [--update FILE] [TYPE...]");
+    }
+  }
+  if (types.empty()) {
+    for (const BlockCodec* codec : AllCodecs()) {
+      if (!IsFloat(codec->type)) types.push_back(codec->type);
+    }
+  }
+  const std::string text = ReadWholeFile(std::string(kData) + "fixture/austen.txt", 1 << 24);
+  std::string table =
+      "| type | model | KLD, quern | KLD, ggml | difference, 95 % | | squared error / ggml's | "
+      "worst "
+      "tensor |\n|---|---|---|---|---|---|---|---|\n";
+  bool is_worse = false;
+  for (const Model& model : kModels) table += RowsOf(model, types, text, options, is_worse);
+  std::fputs(table.c_str(), stdout);
+  if (!update.empty()) Update(update, table);
+  return is_worse ? 1 : 0;
+}
+
+}  // namespace
+}  // namespace quern
+
+int main(int argc, char** argv) {
+  try {
+    return quern::Run({argv + 1, argv + argc});
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "kld_table: %s\n", error.what());
+    return 2;
+  }
+}
