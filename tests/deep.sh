@@ -5,6 +5,7 @@
 #   no_onednn  so does a build without oneDNN
 #   isas       the release build on older x86-64 processors (qemu-user): all tests, the same bytes
 #   aarch64    a cross build on 64-bit ARM (qemu-user): all tests, the same bytes
+#   types      what `quern types` says of each preset is what the fixture measures
 #   faults     system calls and allocations that fail, kills, full disks
 # The last line is "N passed, N failed, N skipped"; the exit code is 1 if anything failed.
 set -u
@@ -13,7 +14,7 @@ tools/install_packages.sh build test deep || exit 1
 . tests/steps.sh
 . tests/deep/same_bytes.sh
 
-[ $# -gt 0 ] || set -- clang debug no_onednn isas aarch64 faults
+[ $# -gt 0 ] || set -- clang debug no_onednn isas aarch64 types faults
 say "reference: g++, release"
 configure_and_build "release" build/release -C tools/cmake/release.cmake -DQUERN_WERROR=ON || exit 1
 reference_bytes build/release/quern || exit 1
