@@ -61,7 +61,8 @@ double Tolerated(const Gate& gate) {
   return 0;
 }
 
-// From the limit's unit to that of the series, where larger is worse; and back.
+// From the limit's unit to that of the series, where larger is worse; and back, within what is
+// possible.
 double ToSeries(GateKind kind, double value) {
   switch (kind) {
     case GateKind::kMaxPerplexity:
@@ -80,9 +81,9 @@ double FromSeries(GateKind kind, double value) {
     case GateKind::kMaxPerplexityRatio:
       return std::exp(value);
     case GateKind::kMaxKld:
-      return value;
+      return std::max(0.0, value);
     case GateKind::kMinAgreement:
-      return 1 - value;
+      return std::clamp(1 - value, 0.0, 1.0);
   }
   return 0;
 }

@@ -1,11 +1,11 @@
 #include "verify/per_tensor.h"
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <string>
 
 #include "formats/core/error.h"
+#include "quant/codec.h"
 #include "verify/evaluate.h"
 #include "verify/statistics.h"
 #include "verify/vocabulary.h"
@@ -44,18 +44,25 @@ class SwappedStore final : public TensorStore {
   Manifest manifest_;
 };
 
-bool SameBytes(const TensorStore& a, size_t a_tensor, const TensorStore& b, size_t b_tensor) {
-  constexpr uint64_t kBandBytes = uint64_t{4} << 20;
-  const TensorInfo& info = a.manifest().tensors[a_tensor];
-  const uint64_t band_rows = std::max<uint64_t>(1, kBandBytes / info.row_bytes());
-  std::vector<uint8_t> a_rows, b_rows;
-  for (uint64_t row = 0; row < info.rows(); row += band_rows) {
-    const uint64_t count = std::min(band_rows, info.rows() - row);
-    a_rows.resize(count * info.row_bytes());
-    b_rows.resize(count * info.row_bytes());
-    a.ReadRows(a_tensor, row, count, a_rows);
-    b.ReadRows(b_tensor, row, count, b_rows);
-    if (a_rows != b_rows) return false;
+// True if both tensors, of the same shape, decode to the same values (a norm in bf16 and in f32,
+// say).
+bool SameValues(const TensorStore& a, size_t a_tensor, const TensorStore& b, size_t b_tensor) {
+  constexpr uint64_t kBandElems = uint64_t{1} << 20;
+  const uint64_t rows = a.manifest().tensors[a_tensor].rows();
+  const uint64_t cols = a.manifest().tensors[a_tensor].cols();
+  const uint64_t band_rows = std::max<uint64_t>(1, kBandElems / cols);
+  std::vector<uint8_t> stored;
+  const auto decode = [&](const TensorStore& store, size_t tensor, uint64_t row, uint64_t count) {
+    const TensorInfo& info = store.manifest().tensors[tensor];
+    stored.resize(count * info.row_bytes());
+    store.ReadRows(tensor, row, count, stored);
+    std::vector<float> values(count * cols);
+    FindCodec(info.dtype)->decode(stored.data(), values.size(), values.data());
+    return values;
+  };
+  for (uint64_t row = 0; row < rows; row += band_rows) {
+    const uint64_t count = std::min(band_rows, rows - row);
+    if (decode(a, a_tensor, row, count) != decode(b, b_tensor, row, count)) return false;
   }
   return true;
 }
@@ -72,7 +79,7 @@ std::vector<Swap> FindSwaps(const TensorStore& model, const TensorStore& referen
     const auto other = std::ranges::find(others, tensors[i].name, &TensorInfo::name);
     if (other == others.end() || other->shape != tensors[i].shape) continue;
     const auto j = static_cast<size_t>(other - others.begin());
-    if (other->dtype == tensors[i].dtype && SameBytes(reference, i, model, j)) continue;
+    if (SameValues(reference, i, model, j)) continue;
     swaps.push_back({i, j, {}, {}});
   }
   if (swaps.empty()) {
@@ -93,10 +100,11 @@ class PerTensorRun {
         reference_store_(reference),
         windows_(windows),
         options_(options),
-        swaps_(FindSwaps(model, reference)),
         opened_reference_(OpenLanguageModel(reference, options.forward)),
         reference_{opened_reference_.get(), reference.name()},
         n_layers_(reference_.model->spec().n_layers) {
+    OpenLanguageModel(model, options.forward);  // Refuses what could not be decoded.
+    swaps_ = FindSwaps(model, reference);
     for (Swap& swap : swaps_) StageOf(swap).push_back(&swap);
     for (const auto& stage : stages_) most_swaps_ = std::max(most_swaps_, stage.size());
   }

@@ -1,0 +1,1 @@
+quern merge
