@@ -116,6 +116,7 @@ class PerplexityCommand final : public Command {
     }
     options.parts = ParseCount("--part K/N", part_.substr(slash + 1), 1, UINT32_MAX);
     options.part = ParseCount("--part K/N", part_.substr(0, slash), 1, options.parts);
+    if (options.parts == 1) return;  // The whole text.
     if (gates_.Any()) {
       throw UsageError("usage.part", "a part of the text decides no gate")
           .Hint("give the gates to quern merge");

@@ -250,7 +250,11 @@ class ReportReader {
       const bool is_number = value.kind() == JsonValue::Kind::kUint ||
                              value.kind() == JsonValue::Kind::kInt ||
                              value.kind() == JsonValue::Kind::kDouble;
-      if (!is_number || !std::isfinite(value.Number())) Refuse(key, value.ToString(), "a number");
+      // No logit of a float makes a log-probability as large; larger ones would make no sums.
+      constexpr double kMost = 1e12;
+      if (!is_number || !(std::abs(value.Number()) <= kMost)) {
+        Refuse(key, value.ToString(), "a number of at most 1e12");
+      }
       numbers.push_back(value.Number());
     }
     return numbers;
@@ -261,6 +265,16 @@ class ReportReader {
                                      uint64_t count) const {
     if (!object.Find(key)) Refuse(key, "nothing", "an array");
     return Numbers(object, key, count);
+  }
+
+  // Returns negative log-likelihoods, which rounding makes no less than -1.
+  std::vector<double> LikelihoodsOf(const JsonValue& object, std::string_view key,
+                                    uint64_t count) const {
+    std::vector<double> values = RequireNumbers(object, key, count);
+    for (const double value : values) {
+      if (value < -1) Refuse(key, std::to_string(value), "negative log-likelihoods");
+    }
+    return values;
   }
 
   void ReadSeries(const JsonValue& json, Report& report) const {
@@ -287,9 +301,9 @@ class ReportReader {
 
   void ReadPredictions(const JsonValue& json, Report& report) const {
     Predictions& predictions = report.predictions;
-    predictions.nll = RequireNumbers(json, "nll_nats", report.tokens);
+    predictions.nll = LikelihoodsOf(json, "nll_nats", report.tokens);
     if (!report.divergence) return;
-    predictions.reference_nll = RequireNumbers(json, "reference_nll_nats", report.tokens);
+    predictions.reference_nll = LikelihoodsOf(json, "reference_nll_nats", report.tokens);
     predictions.kld = RequireNumbers(json, "kld_nats", report.tokens);
     for (const double bits : RequireNumbers(json, "top1", report.tokens)) {
       if (bits < 0 || bits > 7 || bits != std::floor(bits)) {

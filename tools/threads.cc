@@ -4,56 +4,83 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <limits>
-#include <string>
+#include <sstream>
 
 namespace quern {
 namespace {
 
-// Returns quota / period in processors, or infinity where there is no quota.
+constexpr double kNoQuota = std::numeric_limits<double>::infinity();
+
+// Returns quota / period in processors; version 1 writes -1 where there is no quota, version 2
+// "max".
 double QuotaOf(const std::string& quota_text, double period) {
-  if (quota_text.empty() || quota_text == "max") return std::numeric_limits<double>::infinity();
   const double quota = std::strtod(quota_text.c_str(), nullptr);
-  return quota > 0 && period > 0 ? quota / period : std::numeric_limits<double>::infinity();
+  return quota_text != "max" && quota > 0 && period > 0 ? quota / period : kNoQuota;
 }
 
-// Returns the smallest quota between `folder` and the root of the cgroup v2 tree.
-double CgroupV2Quota(std::string folder) {
-  double smallest = std::numeric_limits<double>::infinity();
-  while (true) {
-    std::ifstream file("/sys/fs/cgroup" + folder + "/cpu.max");
-    std::string quota;
-    double period = 0;
-    if (file >> quota >> period) smallest = std::min(smallest, QuotaOf(quota, period));
-    if (folder.empty() || folder == "/") return smallest;
-    folder.resize(folder.rfind('/'));
-  }
-}
-
-double CgroupQuota() {
-  std::ifstream groups("/proc/self/cgroup");
-  double smallest = std::numeric_limits<double>::infinity();
-  for (std::string line; std::getline(groups, line);) {
-    if (line.starts_with("0::")) smallest = std::min(smallest, CgroupV2Quota(line.substr(3)));
-  }
-  std::ifstream quota_file("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-  std::ifstream period_file("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+double QuotaOfVersion2(const std::string& folder) {
+  std::ifstream file(folder + "/cpu.max");
   std::string quota;
   double period = 0;
-  if (quota_file >> quota && period_file >> period)
-    smallest = std::min(smallest, QuotaOf(quota, period));
+  return file >> quota >> period ? QuotaOf(quota, period) : kNoQuota;
+}
+
+double QuotaOfVersion1(const std::string& folder) {
+  std::ifstream quota_file(folder + "/cpu.cfs_quota_us");
+  std::ifstream period_file(folder + "/cpu.cfs_period_us");
+  std::string quota;
+  double period = 0;
+  return quota_file >> quota && period_file >> period ? QuotaOf(quota, period) : kNoQuota;
+}
+
+// Returns the smallest quota between the group `path` below `mount` and `mount` itself. A container
+// sees its own group at `mount`, and there may be nothing at `path`.
+double SmallestQuota(const std::string& mount, std::string path,
+                     double (*quota_of)(const std::string&)) {
+  double smallest = quota_of(mount);
+  while (!path.empty() && path != "/") {
+    smallest = std::min(smallest, quota_of(mount + path));
+    path.resize(path.rfind('/') == std::string::npos ? 0 : path.rfind('/'));
+  }
   return smallest;
 }
 
 }  // namespace
 
+double CpuQuota(const std::string& membership, const std::string& root) {
+  double smallest = kNoQuota;
+  std::istringstream lines(membership);
+  for (std::string line; std::getline(lines, line);) {  // ID:CONTROLLERS:PATH
+    const size_t first = line.find(':');
+    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const std::string path = line.substr(second + 1);
+    if (controllers.empty()) {
+      for (const char* mount : {"", "/unified"}) {
+        smallest = std::min(smallest, SmallestQuota(root + mount, path, QuotaOfVersion2));
+      }
+    } else if (("," + controllers + ",").find(",cpu,") != std::string::npos) {
+      for (const std::string& mount : {controllers, std::string("cpu")}) {
+        smallest = std::min(smallest, SmallestQuota(root + "/" + mount, path, QuotaOfVersion1));
+      }
+    }
+  }
+  return smallest;
+}
+
 unsigned AvailableThreads() {
   cpu_set_t set;
   CPU_ZERO(&set);
   const int n_processors = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  const double limit = std::min<double>(n_processors, std::ceil(CgroupQuota()));
-  return static_cast<unsigned>(std::max(limit, 1.0));
+  std::ifstream file("/proc/self/cgroup");
+  const std::string membership{std::istreambuf_iterator<char>(file), {}};
+  const double quota = std::ceil(CpuQuota(membership, "/sys/fs/cgroup"));
+  return static_cast<unsigned>(std::max(std::min<double>(n_processors, quota), 1.0));
 }
 
 }  // namespace quern

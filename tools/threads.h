@@ -1,10 +1,17 @@
 // How many threads this process may use.
 #pragma once
 
+#include <string>
+
 namespace quern {
 
-// Returns the processors this process may run on, capped by its container's CPU quota (cgroup v2
-// cpu.max, or v1 cpu.cfs_quota_us), at least 1.
+// Returns the processors this process may run on, capped by its container's CPU quota, at least 1.
 unsigned AvailableThreads();
+
+// Returns the smallest CPU quota, in processors, of the control groups in `membership` (the text of
+// /proc/self/cgroup) and of those above them, whose files lie under `root` (/sys/fs/cgroup):
+// version 2's cpu.max, version 1's cpu.cfs_quota_us over cpu.cfs_period_us. Infinity where there is
+// none.
+double CpuQuota(const std::string& membership, const std::string& root);
 
 }  // namespace quern

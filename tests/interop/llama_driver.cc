@@ -20,11 +20,13 @@
 //                                                importance of ones
 //
 // Texts are separated by lines `__ggml_vocab_test__`, as in llama.cpp's vocabulary vectors.
+// QUERN_LLAMA_THREADS=N uses N threads instead of one.
 // QUERN_LLAMA_KV=f32 keeps the KV cache in f32 (llama.cpp's default is f16).
 #include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -98,7 +100,8 @@ Context MakeContext(llama_model* model, uint32_t n_ctx) {
   params.n_ubatch = std::min<uint32_t>(n_ctx, 512);
   // ggml's threads spin while they wait for each other, which is slow where other tests run beside
   // it.
-  params.n_threads = params.n_threads_batch = 1;
+  const char* threads = std::getenv("QUERN_LLAMA_THREADS");
+  params.n_threads = params.n_threads_batch = threads != nullptr ? std::atoi(threads) : 1;
   const char* kv = std::getenv("QUERN_LLAMA_KV");
   if (kv != nullptr && kv == std::string_view("f32")) params.type_k = params.type_v = GGML_TYPE_F32;
   Context context(llama_init_from_model(model, params), llama_free);
@@ -181,6 +184,7 @@ void Perplexity(const std::string& path, const std::string& text_path, uint32_t 
   const size_t first = n_ctx / 2;
   double sum = 0, sum_squares = 0;
   size_t count = 0;
+  const auto start = std::chrono::steady_clock::now();
   for (size_t w = 0; w < n_windows; ++w) {
     const auto begin = tokens.begin() + static_cast<std::ptrdiff_t>(w * n_ctx);
     const std::vector<llama_token> targets(begin, begin + static_cast<std::ptrdiff_t>(n_ctx));
@@ -199,12 +203,14 @@ void Perplexity(const std::string& path, const std::string& text_path, uint32_t 
     std::printf("window %zu nll %.9f\n", w, window_sum / static_cast<double>(n_ctx - 1 - first));
   }
   if (count < 2) Fail("too little text");
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   const auto n = static_cast<double>(count);
   const double mean = sum / n;
   const double variance = std::max(0.0, sum_squares / n - mean * mean);
   std::printf("tokens %zu windows %zu scored %zu\n", tokens.size(), n_windows, count);
   std::printf("perplexity %.6f +/- %.6f\n", std::exp(mean),
               std::exp(mean) * std::sqrt(variance / (n - 1)));
+  std::printf("seconds %.3f\n", seconds.count());
 }
 
 void Logits(const std::string& path) {

@@ -113,6 +113,8 @@ TEST(ReportJson, RefusesWhatContradictsItself) {
   EXPECT_EQ(with("\"protocol\": \"papers\"", "\"protocol\": \"mine\""), "config.value");
   EXPECT_EQ(with("fedcba9876543210", "fedcba987654321g"), "config.value");
   EXPECT_EQ(with("\"nll_nats\"", "\"nll\""), "config.value");
+  EXPECT_EQ(with("\"nll_nats\": [1.1,", "\"nll_nats\": [-900,"), "config.value");
+  EXPECT_EQ(with("\"nll_nats\": [1.1,", "\"nll_nats\": [1e300,"), "config.value");
   EXPECT_EQ(with("{", "["), "json.syntax");
 }
 
