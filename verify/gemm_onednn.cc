@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "formats/core/check.h"
-#include "formats/core/half.h"
 #include "quant/isa.h"
+#include "verify/ops.h"
 
 // Of g++'s OpenMP runtime, which Debian's oneDNN runs on; clang has no <omp.h> for it.
 extern "C" void omp_set_num_threads(int n);
@@ -108,7 +108,7 @@ class BF16Kernel final : public WeightTile::Kernel {
   void Fill(const float* w, size_t n, size_t k) override {
     const OneOpenMpThread one_thread;
     rounded_.resize(n * k);
-    for (size_t i = 0; i < n * k; ++i) rounded_[i] = F32ToBF16(w[i]);
+    RoundToBF16(w, n * k, rounded_.data());
     product_ = nullptr;
     for (const auto& known : products_) {
       if (known->Fits(n, k)) product_ = known.get();
@@ -138,6 +138,10 @@ class BF16Kernel final : public WeightTile::Kernel {
           std::copy_n(block.bf16 + r * a.stride, k_, rows_.data() + r * k_);
         }
         rows = rows_.data();
+      }
+      if (n_rows == kRows && c_stride == n_) {
+        product_->Execute(stream_, rows, c + first * c_stride);
+        continue;
       }
       product_->Execute(stream_, rows, result_.data());
       for (size_t r = 0; r < n_rows; ++r) {

@@ -9,7 +9,6 @@
 #include <cstring>
 
 #include "formats/core/check.h"
-#include "formats/core/half.h"
 #include "verify/ops.h"
 
 namespace quern {
@@ -65,7 +64,7 @@ ProductRows Linear::RowsFor(Activations x, std::vector<uint16_t>& rounded) const
   if (product_ != Product::kOneDnnBF16) return {.f32 = x.data, .stride = x.cols};
   rounded.resize(x.rows * x.cols);
   tbb::parallel_for(uint64_t{0}, x.rows, [&](uint64_t row) {
-    for (uint64_t i = row * x.cols; i < (row + 1) * x.cols; ++i) rounded[i] = F32ToBF16(x.data[i]);
+    RoundToBF16(x.data + row * x.cols, x.cols, rounded.data() + row * x.cols);
   });
   return {.bf16 = rounded.data(), .stride = x.cols};
 }

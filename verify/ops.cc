@@ -10,6 +10,8 @@
 #include <cmath>
 #include <limits>
 
+#include "quant/codec.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace quern {
 namespace HWY_NAMESPACE {
@@ -140,6 +142,11 @@ HWY_EXPORT(ExpSum);
 HWY_EXPORT(WeightedDifference);
 
 }  // namespace
+
+void RoundToBF16(const float* x, size_t n, uint16_t* out) {
+  static const BlockCodec* const codec = FindCodec(DType::kBF16);
+  codec->encode({.x = x, .n_rows = 1, .n_cols = n}, reinterpret_cast<uint8_t*>(out));
+}
 
 void RmsNorm(const float* x, const float* weight, size_t n, float eps, float* out) {
   const double mean = HWY_DYNAMIC_DISPATCH(SumOfSquares)(x, n) / static_cast<double>(n);

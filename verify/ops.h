@@ -38,6 +38,9 @@ void Softmax(float* s, size_t n, float scale);
 // Source: "GLU Variants Improve Transformer", arXiv 2002.05202.
 void SwiGlu(float* gate, const float* up, size_t n);
 
+// Writes the bf16 nearest to each of x[0..n), as formats/core/half.h has it.
+void RoundToBF16(const float* x, size_t n, uint16_t* out);
+
 // Adds b[0..n) to a[0..n).
 void AddTo(float* a, const float* b, size_t n);
 

@@ -8,6 +8,8 @@
 #include <random>
 #include <vector>
 
+#include "formats/core/half.h"
+
 namespace quern {
 namespace {
 
@@ -169,6 +171,25 @@ TEST(DivergenceSums, EqualRowsGiveZeroAndRandomOnesAgreeWithTheDefinition) {
     kld += std::exp(log_p) * (log_p - log_q);
   }
   EXPECT_NEAR(other.Kld(), kld, 1e-12);
+}
+
+TEST(RoundToBF16, AsTheDefinitionForEveryKindOfNumber) {
+  std::vector<float> values = {0.0f,
+                               -0.0f,
+                               1.0f,
+                               1.00390625f,
+                               1.01171875f,
+                               -3.3f,
+                               1e-40f,
+                               3.3e38f,
+                               std::numeric_limits<float>::infinity(),
+                               -std::numeric_limits<float>::quiet_NaN()};
+  for (uint32_t i = 0; i < 1000; ++i)
+    values.push_back(std::ldexp(static_cast<float>(i * 77u + 1), static_cast<int>(i % 60) - 40));
+  std::vector<uint16_t> rounded(values.size());
+  RoundToBF16(values.data(), values.size(), rounded.data());
+  for (size_t i = 0; i < values.size(); ++i)
+    EXPECT_EQ(rounded[i], F32ToBF16(values[i])) << values[i];
 }
 
 }  // namespace
