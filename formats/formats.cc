@@ -10,6 +10,9 @@
 #include "formats/gguf_reader.h"
 #include "formats/gguf_writer.h"
 #include "formats/integrity_trailer.h"
+#include "formats/qpack_format.h"
+#include "formats/qpack_reader.h"
+#include "formats/qpack_writer.h"
 #include "formats/sentencepiece_model.h"
 
 namespace quern {
@@ -20,12 +23,19 @@ std::unique_ptr<TensorSink> MakeGguf(std::unique_ptr<Output> output,
   return MakeGgufWriter(std::move(output), {.trailer = options.trailer});
 }
 
+std::unique_ptr<TensorSink> MakeQpack(std::unique_ptr<Output> output,
+                                      const ModelWriteOptions& options) {
+  return MakeGgufWriter(MakeQpackOutput(std::move(output), {.level = options.level}),
+                        {.trailer = options.trailer});
+}
+
 std::vector<Finding> CheckGguf(std::shared_ptr<const RandomAccessBytes> bytes, Progress* progress) {
   return CheckGgufIntegrity(GgufFile(std::move(bytes)), progress);
 }
 
 constexpr Container kContainers[] = {
     {FileKind::kGguf, "gguf", OpenGguf, ReadGgufStream, MakeGguf, CheckGguf},
+    {FileKind::kQpack, "qpack", OpenQpack, ReadQpackStream, MakeQpack, CheckQpack},
 };
 
 constexpr std::string_view kDescriptions[] = {
@@ -58,6 +68,7 @@ struct Magic {
 using std::string_view_literals::operator""sv;
 constexpr Magic kMagics[] = {
     {"GGUF"sv, 0, FileKind::kGguf, ""},
+    {kQpackMagic, 0, FileKind::kQpack, ""},
     {"PK\3\4"sv, 0, FileKind::kTorchZip, ""},
     {"PK\5\6"sv, 0, FileKind::kTorchZip, ""},
     // The magic number with which torch.save began, as a pickle of protocol 2.
@@ -153,6 +164,7 @@ FileKind KindOfExtension(std::string_view path, bool is_empty) {
   };
   constexpr Row kRows[] = {
       {".gguf", FileKind::kGguf, true},
+      {".qpack", FileKind::kQpack, true},
       {".pth", FileKind::kTorchZip, true},
       {".pt", FileKind::kTorchZip, true},
       {".bin", FileKind::kTorchZip, true},

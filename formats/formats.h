@@ -55,6 +55,7 @@ Error WrongKind(FileKind kind, ByteView head, std::string_view path, std::string
 
 struct ModelWriteOptions {
   bool trailer = true;  // formats/integrity_trailer.h
+  int level = 1;        // of packing, where the container packs (formats/qpack_writer.h)
 };
 
 // A container of whole models. Adding one is a row in the table of formats.cc.

@@ -176,7 +176,12 @@ void TrailerVerifier::Compare(const IntegrityTrailer& trailer, uint64_t n_traili
                          .Found(fmt::format("{} bytes behind the data", n_trailing_bytes))
                          .Expected(fmt::format("{} bytes", n_bytes)));
   }
-  // A header with another number of tensors was found fault with above.
+  // Where the header agrees, only a forged trailer can say so.
+  if (trailer.tensor_hashes.size() != tensor_hashes_.size() && errors.empty()) {
+    errors.push_back(Wrong("trailer.damaged", "trailer is not for as many tensors")
+                         .Found(fmt::format("{}", trailer.tensor_hashes.size()))
+                         .Expected(fmt::format("{}", tensor_hashes_.size())));
+  }
   const size_t n_tensors = std::min(tensor_hashes_.size(), trailer.tensor_hashes.size());
   for (size_t i = 0; i < n_tensors; ++i) {
     if (trailer.tensor_hashes[i] == tensor_hashes_[i]) continue;

@@ -10,7 +10,7 @@
 namespace quern {
 namespace {
 
-constexpr std::string_view kWanted = "a model file (GGUF)";
+constexpr std::string_view kWanted = "a model file (GGUF or QPACK)";
 
 // A stream whose first bytes were looked at: it owns what BufferedStream only refers to.
 class PeekedStream final : public ByteStream {

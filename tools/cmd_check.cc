@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "converters/checklist.h"
@@ -36,9 +35,14 @@ bool HasErrors(const std::vector<Finding>& findings) {
       findings, [](const Finding& f) { return f.severity == Finding::Severity::kError; });
 }
 
+// Appends what is not said yet: damage that keeps weights from being read was found before.
 void Append(std::vector<Finding> more, std::vector<Finding>& findings) {
-  findings.insert(findings.end(), std::make_move_iterator(more.begin()),
-                  std::make_move_iterator(more.end()));
+  const size_t n_known = findings.size();
+  for (Finding& finding : more) {
+    const auto known = findings.begin() + static_cast<ptrdiff_t>(n_known);
+    if (std::find(findings.begin(), known, finding) == known)
+      findings.push_back(std::move(finding));
+  }
 }
 
 class CheckCommand final : public Command {

@@ -5,8 +5,8 @@ namespace quern {
 
 std::span<const CommandInfo* const> AllCommands() {
   static constexpr const CommandInfo* kCommands[] = {
-      &kConvertCommand, &kQuantizeCommand,   &kInspectCommand, &kCheckCommand,
-      &kDiffCommand,    &kPerplexityCommand, &kMergeCommand,   &kTypesCommand,
+      &kConvertCommand,    &kQuantizeCommand, &kInspectCommand, &kCheckCommand,  &kDiffCommand,
+      &kPerplexityCommand, &kMergeCommand,    &kPackCommand,    &kUnpackCommand, &kTypesCommand,
   };
   return kCommands;
 }

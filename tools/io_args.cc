@@ -8,6 +8,7 @@
 #include "converters/checklist.h"
 #include "converters/converters.h"
 #include "formats/model_file.h"
+#include "formats/qpack_format.h"
 #include "tools/terminal.h"
 
 namespace quern {
@@ -77,6 +78,30 @@ std::unique_ptr<Output> OpenModelOutput(const std::string& path, const OutputOpt
     return FdOutput(STDOUT_FILENO, "standard output", options);
   }
   return OpenOutput(path, options);
+}
+
+std::unique_ptr<Output> CountBytes(std::unique_ptr<Output> output, uint64_t& n_bytes) {
+  class Counting final : public Output {
+   public:
+    Counting(std::unique_ptr<Output> inner, uint64_t& count)
+        : inner_(std::move(inner)), count_(count) {}
+    const std::string& name() const override { return inner_->name(); }
+    void Write(ByteView bytes) override {
+      inner_->Write(bytes);
+      count_ += bytes.size();
+    }
+    void Commit() override { inner_->Commit(); }
+
+   private:
+    std::unique_ptr<Output> inner_;
+    uint64_t& count_;
+  };
+  return std::make_unique<Counting>(std::move(output), n_bytes);
+}
+
+int ParsePackLevel(const std::string& text) {
+  if (text.empty()) return kQpackMinLevel;
+  return static_cast<int>(ParseCount("--level", text, kQpackMinLevel, kQpackMaxLevel));
 }
 
 OpenedSource OpenSource(const std::string& path, const CheckpointOptions& options) {

@@ -24,6 +24,13 @@ OutputOptions ModelOutputOptions(bool force, const std::vector<std::string>& inp
 // Throws: Error kUsage "usage.binary-to-terminal" if that is a terminal; as OpenOutput.
 std::unique_ptr<Output> OpenModelOutput(const std::string& path, const OutputOptions& options);
 
+// Returns `output`, which adds to `n_bytes` what is written to it. Requires: `n_bytes` outlives it.
+std::unique_ptr<Output> CountBytes(std::unique_ptr<Output> output, uint64_t& n_bytes);
+
+// Returns the level of packing in `text`; the default if it is empty.
+// Throws: Error kUsage naming --level.
+int ParsePackLevel(const std::string& text);
+
 // True if standard output carries the model, so that reports must not go there.
 bool ModelGoesToStdout(const std::string& output_path);
 
@@ -48,8 +55,8 @@ struct CheckpointOptions;
 // Error kData "input.changed" where one of the files changed since.
 OpenedSource OpenSource(const std::string& path, const CheckpointOptions& options);
 
-// Compares the files of the checkpoint folder `path` with its checklist.chk (--verify); warnings are
-// shown. Throws: Error kUsage "usage.verify" if `path` is no folder; as RequireChecklist.
+// Compares the files of the checkpoint folder `path` with its checklist.chk (--verify); warnings
+// are shown. Throws: Error kUsage "usage.verify" if `path` is no folder; as RequireChecklist.
 void VerifyInput(const std::string& path, Session& session);
 
 // Writes `json` (pretty-printed text) to where --json asks for it.

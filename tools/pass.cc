@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "formats/core/hash.h"
+#include "formats/formats.h"
 #include "formats/gguf_writer.h"
 #include "formats/partial_file.h"
 #include "quant/transcode.h"
@@ -106,18 +107,25 @@ uint64_t ResumeKey(const OpenedSource& source, const QuantPlan& plan, ByteView h
   return hash.Digest();
 }
 
+// Returns the sink that the flags ask for; `file_bytes` counts what it writes.
 std::unique_ptr<TensorSink> OpenSink(const OpenedSource& source, const QuantPlan& plan,
-                                     const Manifest& after, uint64_t file_bytes,
-                                     const GgufWriteOptions& write_options,
-                                     const WriterFlags& flags) {
-  const OutputOptions options = ModelOutputOptions(flags.force, source.input_files, file_bytes);
+                                     const Manifest& after, uint64_t gguf_bytes,
+                                     const ModelWriteOptions& write_options,
+                                     const WriterFlags& flags, uint64_t& file_bytes) {
+  const Container& container = *FindContainer(flags.format);
+  const bool is_packed = container.kind != FileKind::kGguf;
+  const OutputOptions options =
+      ModelOutputOptions(flags.force, source.input_files, is_packed ? 0 : gguf_bytes);
   if (!flags.resume) {
-    return MakeGgufWriter(OpenModelOutput(flags.output, options), write_options);
+    return container.make_writer(CountBytes(OpenModelOutput(flags.output, options), file_bytes),
+                                 write_options);
   }
+  file_bytes = gguf_bytes;
+  const GgufWriteOptions gguf_options{.trailer = write_options.trailer};
   return MakeResumableSink(flags.output, options,
-                           ResumeKey(source, plan, EncodeGgufHeader(after, write_options)),
+                           ResumeKey(source, plan, EncodeGgufHeader(after, gguf_options)),
                            [&](std::unique_ptr<Output> output) {
-                             return MakeGgufWriter(std::move(output), write_options);
+                             return container.make_writer(std::move(output), write_options);
                            });
 }
 
@@ -134,6 +142,11 @@ void AddWriterFlags(CLI::App& app, WriterFlags& flags) {
   app.add_flag("--explain", flags.explain, "List every tensor with its type and the reason");
   app.add_flag("--no-trailer", flags.no_trailer,
                "Leave out the hashes by which quern check finds damage");
+  app.add_option("-f,--format", flags.format, "Format of the output: gguf (default), qpack")
+      ->type_name("FORMAT");
+  app.add_option("--level", flags.level,
+                 "Patience of -f qpack: 1 (default) to 3 (see quern help pack)")
+      ->type_name("N");
 }
 
 void CheckWriterFlags(const WriterFlags& flags, const Session& session) {
@@ -145,6 +158,17 @@ void CheckWriterFlags(const WriterFlags& flags, const Session& session) {
   if (flags.resume && ModelGoesToStdout(flags.output)) {
     throw UsageError("usage.resume", "--resume needs a file to keep").Hint("name it with -o FILE");
   }
+  if (FindContainer(flags.format) == nullptr) {
+    throw UsageError("usage.format", "unknown format " + Quoted(flags.format))
+        .Expected("gguf or qpack");
+  }
+  if (flags.resume && flags.format != "gguf") {
+    throw UsageError("usage.resume", "--resume goes on with GGUF only")
+        .Hint("write GGUF, then quern pack it");
+  }
+  if (!flags.level.empty() && flags.format == "gguf") {
+    throw UsageError("usage.level", "--level is for packing").Hint("add -f qpack");
+  }
 }
 
 int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& plan,
@@ -155,11 +179,13 @@ int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& pla
   }
   const Manifest& before = source.manifest();
   const Manifest after = plan.Apply(before);
-  const GgufWriteOptions write_options{.trailer = !flags.no_trailer};
-  const uint64_t file_bytes = GgufFileBytes(after, write_options);
+  const ModelWriteOptions write_options{.trailer = !flags.no_trailer,
+                                        .level = ParsePackLevel(flags.level)};
+  const bool is_packed = FindContainer(flags.format)->kind != FileKind::kGguf;
+  const uint64_t gguf_bytes = GgufFileBytes(after, {.trailer = write_options.trailer});
   ShowWarnings(after, plan, session.terminal);
   const auto begun = std::chrono::steady_clock::now();
-  nlohmann::ordered_json json = PassJson(command, before, after, file_bytes, plan, flags);
+  nlohmann::ordered_json json = PassJson(command, before, after, gguf_bytes, plan, flags);
   const bool stdout_is_free = flags.dry_run || !ModelGoesToStdout(flags.output);
   if (flags.explain && !(session.json == "-")) {
     const std::string table = PlanTable(before, after, plan);
@@ -169,18 +195,22 @@ int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& pla
       session.terminal.Text(table);
   }
   if (!flags.dry_run) {
-    const auto writer = OpenSink(source, plan, after, file_bytes, write_options, flags);
+    // How much a model shrinks is known once it is packed.
+    uint64_t file_bytes = 0;
+    const auto writer = OpenSink(source, plan, after, gguf_bytes, write_options, flags, file_bytes);
     TranscodeOptions options{.threads = session.threads, .progress = &session.terminal};
     if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
     Transcode(*source.source, plan, *writer, options);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begun;
+    json["file_bytes"] = file_bytes;
+    if (is_packed) json["gguf_bytes"] = gguf_bytes;
     json["seconds"] = seconds.count();
     if (!ModelGoesToStdout(flags.output)) {
       session.terminal.Note(
           fmt::format("wrote {}: {}", Escaped(flags.output), Summary(after, file_bytes, plan)));
     }
   } else if (!session.wants_json()) {
-    PrintOut(Summary(after, file_bytes, plan) + "\n");
+    PrintOut(Summary(after, gguf_bytes, plan) + (is_packed ? " before packing\n" : "\n"));
   }
   if (session.wants_json()) WriteJson(session, json.dump(2));
   return 0;

@@ -1,5 +1,5 @@
 // What `convert` and `quantize` share: the flags of a writing command, and the run from a source
-// to a GGUF file with its report.
+// to a model file with its report.
 #pragma once
 
 #include <string>
@@ -18,16 +18,18 @@ struct WriterFlags {
   bool dry_run = false;
   bool explain = false;
   bool no_trailer = false;
+  std::string format = "gguf";
+  std::string level;  // of packing; empty: the format's own
 };
 
-// Adds -o, --force, --resume, -n/--dry-run, --explain and --no-trailer.
+// Adds -o, --force, --resume, -n/--dry-run, --explain, --no-trailer, -f/--format and --level.
 void AddWriterFlags(CLI::App& app, WriterFlags& flags);
 
 // Throws: Error kUsage if the flags contradict each other, ask for reports where the model goes, or
 // want to resume what is no file.
 void CheckWriterFlags(const WriterFlags& flags, const Session& session);
 
-// Carries `source` through `plan` into the GGUF that the flags name, and reports as they ask.
+// Carries `source` through `plan` into the file that the flags name, and reports as they ask.
 // Returns the exit code. `command` is the name in the JSON report.
 int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& plan,
             const WriterFlags& flags, Session& session);

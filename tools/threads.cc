@@ -1,5 +1,7 @@
 #include "tools/threads.h"
 
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/task_arena.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -81,6 +83,12 @@ unsigned AvailableThreads() {
   const std::string membership{std::istreambuf_iterator<char>(file), {}};
   const double quota = std::ceil(CpuQuota(membership, "/sys/fs/cgroup"));
   return static_cast<unsigned>(std::max(std::min<double>(n_processors, quota), 1.0));
+}
+
+void RunOnThreads(unsigned threads, const std::function<void()>& action) {
+  // Without it oneTBB warns where more threads are asked for than there are processors.
+  const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
+  tbb::task_arena(static_cast<int>(threads)).execute(action);
 }
 
 }  // namespace quern

@@ -1,6 +1,7 @@
 // How many threads this process may use.
 #pragma once
 
+#include <functional>
 #include <string>
 
 namespace quern {
@@ -13,5 +14,8 @@ unsigned AvailableThreads();
 // version 2's cpu.max, version 1's cpu.cfs_quota_us over cpu.cfs_period_us. Infinity where there is
 // none.
 double CpuQuota(const std::string& membership, const std::string& root);
+
+// Calls `action` with oneTBB held to `threads` threads.
+void RunOnThreads(unsigned threads, const std::function<void()>& action);
 
 }  // namespace quern

@@ -1,60 +1,81 @@
-// Speed of what the containers do beside reading: hashing a model as `quern check` does. One core.
+// Speed of what the containers do beside reading, on one core: hashing a model as `quern check`
+// does, packing and unpacking. Bytes are those of the GGUF file.
 #include <benchmark/benchmark.h>
+#include <oneapi/tbb/global_control.h>
 
-#include <vector>
-
-#include "formats/core/file.h"
-#include "formats/gguf_writer.h"
+#include "bench/formats/model_in_memory.h"
 #include "formats/integrity_trailer.h"
+#include "formats/qpack_reader.h"
+#include "formats/qpack_writer.h"
 
 namespace quern {
 namespace {
 
-// A model of eight q8_0 tensors, 34 MiB each, with its trailer.
-std::vector<uint8_t> SealedModel() {
-  Manifest manifest;
-  for (int i = 0; i < 8; ++i) {
-    TensorInfo tensor;
-    tensor.name = "t" + std::to_string(i);
-    tensor.dtype = DType::kQ8_0;
-    tensor.shape = Shape{8192, 4096};
-    manifest.tensors.push_back(tensor);
-  }
-  struct Into final : Output {
-    std::vector<uint8_t>& out;
-    std::string file = "(memory)";
-    explicit Into(std::vector<uint8_t>& bytes) : out(bytes) {}
-    const std::string& name() const override { return file; }
-    void Write(ByteView bytes) override { out.insert(out.end(), bytes.begin(), bytes.end()); }
-    void Commit() override {}
-  };
-  std::vector<uint8_t> file;
-  const auto sink = MakeGgufWriter(std::make_unique<Into>(file), {.trailer = true});
-  sink->Begin(manifest);
-  for (size_t i = 0; i < manifest.tensors.size(); ++i) {
-    std::vector<uint8_t> bytes(manifest.tensors[i].size_bytes());
-    uint32_t x = static_cast<uint32_t>(i);
-    for (uint8_t& byte : bytes) {
-      x = x * 1664525 + 1013904223;
-      byte = static_cast<uint8_t>(x >> 24);
-    }
-    sink->Put({i, 0, manifest.tensors[i].rows(), bytes});
-  }
-  sink->Finish();
-  return file;
+constexpr uint64_t kRows = 4096;
+
+void Count(benchmark::State& state, const std::vector<uint8_t>& gguf) {
+  state.SetBytesProcessed(
+      static_cast<int64_t>(static_cast<uint64_t>(state.iterations()) * gguf.size()));
 }
 
 void BM_CheckTrailer(benchmark::State& state) {
-  const std::vector<uint8_t> bytes = SealedModel();
-  const GgufFile file(std::make_shared<MemoryBytes>(bytes, "(memory)"));
+  const auto gguf = GaussianModel(DType::kBF16, kRows);
+  const GgufFile file(std::make_shared<MemoryBytes>(gguf, "(memory)"));
   for (auto _ : state) {
     if (!CheckGgufIntegrity(file).empty()) state.SkipWithError("the model is not sound");
   }
-  state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * bytes.size()));
+  Count(state, gguf);
 }
-BENCHMARK(BM_CheckTrailer)->Unit(benchmark::kMillisecond);
+
+std::vector<uint8_t> Packed(const std::vector<uint8_t>& gguf, int level) {
+  std::vector<uint8_t> out;
+  out.reserve(gguf.size() + gguf.size() / 1000 + 1000);
+  const auto output = MakeQpackOutput(std::make_unique<IntoVector>(out), {.level = level});
+  output->Write(gguf);
+  output->Commit();
+  return out;
+}
+
+void BM_Pack(benchmark::State& state, DType type, int level) {
+  const auto gguf = GaussianModel(type, kRows);
+  for (auto _ : state) benchmark::DoNotOptimize(Packed(gguf, level));
+  Count(state, gguf);
+}
+
+void BM_Unpack(benchmark::State& state, DType type) {
+  const auto gguf = GaussianModel(type, kRows);
+  const auto qpack = Packed(gguf, 1);
+  const auto file = std::make_shared<MemoryBytes>(qpack, "(memory)");
+  std::vector<uint8_t> buffer(4 << 20);
+  for (auto _ : state) {
+    const auto stream = UnpackStream(std::make_unique<RandomAccessStream>(*file));
+    uint64_t n_bytes = 0;
+    while (const size_t n = stream->Read(buffer)) n_bytes += n;
+    if (n_bytes != gguf.size()) state.SkipWithError("another length came out");
+  }
+  Count(state, gguf);
+}
+
+void RegisterAll() {
+  const auto Name = [](const char* what, DType type) {
+    return std::string(what) + "/" + std::string(NameOf(type));
+  };
+  benchmark::RegisterBenchmark("BM_CheckTrailer", BM_CheckTrailer)->Unit(benchmark::kMillisecond);
+  for (const BlockCodec* codec : AllCodecs()) {
+    const DType type = codec->type;
+    benchmark::RegisterBenchmark(Name("BM_Pack", type).c_str(), BM_Pack, type, 1)
+        ->Unit(benchmark::kMillisecond);
+    benchmark::RegisterBenchmark(Name("BM_Unpack", type).c_str(), BM_Unpack, type)
+        ->Unit(benchmark::kMillisecond);
+  }
+}
 
 }  // namespace
 }  // namespace quern
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  const tbb::global_control one(tbb::global_control::max_allowed_parallelism, 1);
+  quern::RegisterAll();
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+}

@@ -1,53 +1,14 @@
 // What a hostile file may cost: at most 64 MiB + twice its size of memory at any time, while it is
 // refused or read. Every allocation of this program is counted.
 #include <gtest/gtest.h>
-#include <malloc.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <string>
 
 #include "formats/json_limits.h"
 #include "formats/torch_checkpoint.h"
+#include "tests/formats/count_memory.h"
 #include "tests/formats/torch_builder.h"
-
-namespace {
-
-std::atomic<size_t> g_live{0}, g_peak{0};
-
-void* Allocate(size_t size) {
-  void* p = std::malloc(size);
-  if (p == nullptr) throw std::bad_alloc();
-  const size_t live = g_live += malloc_usable_size(p);
-  size_t peak = g_peak;
-  while (live > peak && !g_peak.compare_exchange_weak(peak, live)) {
-  }
-  return p;
-}
-
-void Free(void* p) {
-  g_live -= malloc_usable_size(p);
-  std::free(p);
-}
-
-}  // namespace
-
-void* operator new(size_t size) { return Allocate(size); }
-void* operator new[](size_t size) { return Allocate(size); }
-// Temporary buffers of the standard algorithms come from here and go through plain delete.
-void* operator new(size_t size, const std::nothrow_t&) noexcept {
-  try {
-    return Allocate(size);
-  } catch (const std::bad_alloc&) {
-    return nullptr;
-  }
-}
-void operator delete(void* p) noexcept { Free(p); }
-void operator delete[](void* p) noexcept { Free(p); }
-void operator delete(void* p, size_t) noexcept { Free(p); }
-void operator delete[](void* p, size_t) noexcept { Free(p); }
 
 namespace quern {
 namespace {
@@ -63,16 +24,15 @@ using testing::PkTuple;
 using testing::ZipPart;
 using std::string_literals::operator""s;
 
-// Returns the memory that `action` had at most, beyond what there was before.
+// Returns the memory that `action` had at most, whether it throws or not.
 template <typename Action>
 size_t PeakOf(const Action& action) {
-  const size_t before = g_live;
-  g_peak = before;
-  try {
-    action();
-  } catch (const Error&) {
-  }
-  return g_peak - before;
+  return testing::PeakOf([&] {
+    try {
+      action();
+    } catch (const Error&) {
+    }
+  });
 }
 
 constexpr size_t kFree = size_t{64} << 20;

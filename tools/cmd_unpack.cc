@@ -1,0 +1,112 @@
+// quern unpack: QPACK to the very GGUF file that was packed.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "formats/core/buffer_pool.h"
+#include "formats/formats.h"
+#include "formats/qpack_reader.h"
+#include "tools/command.h"
+#include "tools/io_args.h"
+#include "tools/terminal.h"
+#include "tools/threads.h"
+
+namespace quern {
+namespace {
+
+constexpr uint64_t kNeededBytes = uint64_t{64} << 20;
+constexpr size_t kStepBytes = size_t{4} << 20;
+
+class UnpackCommand final : public Command {
+ public:
+  void AddOptions(CLI::App& app) override {
+    app.add_option("input", input_);
+    app.add_option("-o,--output", output_,
+                   "Output file (default: standard output, if that is no terminal)")
+        ->type_name("FILE");
+    app.add_flag("--force", force_, "Replace the output if it exists");
+  }
+
+  int Run(Session& session) override {
+    if (session.json == "-" && ModelGoesToStdout(output_)) {
+      throw UsageError("usage.json-to-model",
+                       "standard output carries the model, the report cannot go there too")
+          .Hint("use --json=FILE, or -o FILE for the model");
+    }
+    const std::string input = ResolveInput(input_);
+    if (session.memory_bytes && *session.memory_bytes < kNeededBytes) {
+      throw MemoryBudgetError("unpacking", kNeededBytes, *session.memory_bytes);
+    }
+    const auto begun = std::chrono::steady_clock::now();
+    uint64_t gguf_bytes = 0;
+    if (input == "-") {
+      gguf_bytes =
+          Unpack(std::make_unique<FdStream>(STDIN_FILENO, "standard input"), {}, 0, session);
+    } else {
+      const auto file = std::make_shared<const InputFile>(input);
+      RefuseOthers(*file);
+      // The directory says how much room the output needs.
+      const uint64_t expected_bytes = QpackBytes(file).size_bytes();
+      gguf_bytes =
+          Unpack(std::make_unique<RandomAccessStream>(*file), {input}, expected_bytes, session);
+    }
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begun;
+    if (!ModelGoesToStdout(output_)) {
+      session.terminal.Note(fmt::format("wrote {}: {} bytes", Escaped(output_), gguf_bytes));
+    }
+    if (session.wants_json()) {
+      const nlohmann::ordered_json json = {
+          {"schema", "quern.unpack/1"}, {"gguf_bytes", gguf_bytes}, {"seconds", seconds.count()}};
+      WriteJson(session, json.dump(2));
+    }
+    return 0;
+  }
+
+ private:
+  static void RefuseOthers(const InputFile& file) {
+    const auto head = file.ReadVector(0, std::min<uint64_t>(kDetectBytes, file.size_bytes()));
+    const FileKind kind = DetectKind(head, file.name());
+    if (kind != FileKind::kQpack) throw WrongKind(kind, head, file.name(), "a QPACK file");
+  }
+
+  uint64_t Unpack(std::unique_ptr<ByteStream> qpack, const std::vector<std::string>& files,
+                  uint64_t expected_bytes, Session& session) const {
+    const auto stream = UnpackStream(std::move(qpack));
+    const auto output = OpenModelOutput(output_, ModelOutputOptions(force_, files, expected_bytes));
+    session.terminal.Begin("unpack", expected_bytes, "bytes");
+    RunOnThreads(session.threads, [&] {
+      std::vector<uint8_t> buffer(kStepBytes);
+      while (const size_t n = stream->Read(buffer)) {
+        output->Write(ByteView(buffer).first(n));
+        session.terminal.Advance(n);
+      }
+    });
+    output->Commit();
+    session.terminal.End();
+    return stream->position();
+  }
+
+  std::string input_, output_;
+  bool force_ = false;
+};
+
+}  // namespace
+
+const CommandInfo kUnpackCommand = {
+    .name = "unpack",
+    .summary = "Give back the GGUF file that was packed",
+    .usage = "unpack [IN] [-o OUT]",
+    .examples =
+        "  quern unpack llama-2-7b.qpack -o llama-2-7b.gguf\n"
+        "  curl https://example.org/llama-2-7b.qpack | quern unpack > llama-2-7b.gguf\n",
+    .notes =
+        "IN is a QPACK file, or a QPACK stream from standard input. Every byte is compared with "
+        "the hashes that\nquern pack took; where one differs, no output appears.\n",
+    .make = [] { return std::unique_ptr<Command>(std::make_unique<UnpackCommand>()); },
+};
+
+}  // namespace quern
