@@ -21,7 +21,7 @@ constexpr std::array<GateInfo, 4> kGates = {{
 
 // Fewer say too little about their own spread to decide anything.
 constexpr uint64_t kMinWindows = 8;
-constexpr uint64_t kFirstLook = 16;
+constexpr uint64_t kFirstLook = 8;
 // Differences of a pair hardly depend on what the text is about, so that neighbours tell almost as
 // much as windows far apart; what is measured of one model does depend on it: fewer, longer
 // batches.

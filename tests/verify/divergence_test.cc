@@ -164,9 +164,9 @@ TEST(Divergence, GatesEndTheRunAndPartsOfMemoryDoNotMatter) {
   options.gates.gates = {{GateKind::kMaxPerplexityRatio, 1.2}};
   const std::string text = SyntheticText(6400);  // 100 windows
   const Report report = PerplexityAgainst(model, base, text, options);
-  EXPECT_EQ(report.windows, 16u);
+  EXPECT_EQ(report.windows, 8u);
   EXPECT_EQ(report.text_windows, 100u);
-  EXPECT_EQ(report.tokens, 16u * 31u);
+  EXPECT_EQ(report.tokens, 8u * 31u);
   ASSERT_TRUE(report.verdict.has_value());
   EXPECT_EQ(report.verdict->decision, Decision::kPassed);
   options.memory_bytes = 1 << 20;

@@ -195,6 +195,29 @@ TEST(Perplexity, EveryWeightIsReadOncePerGroup) {
   }
 }
 
+TEST(Perplexity, SeveralGroupsReadEveryWeightEquallyOften) {
+  const SyntheticStore inner({});
+  const CountingStore store(inner);
+  PerplexityOptions options;
+  options.context = 64;
+  options.memory_bytes = 1 << 20;
+  const TextWindows windows = CutText(store, SyntheticText(1500), options);  // 23
+  const auto model = OpenLanguageModel(store, {});
+  const Candidate candidate = {model.get(), store.name()};
+  Evaluate({&candidate, 1}, nullptr, windows, options);
+  const int n_groups = store.reads_[inner.Find(TensorRole::kFfnDown, 1)][0];
+  EXPECT_GT(n_groups, 1);
+  EXPECT_LT(n_groups, 12);
+  for (size_t tensor = 0; tensor < store.reads_.size(); ++tensor) {
+    const TensorInfo& info = inner.manifest().tensors[tensor];
+    const bool once = info.shape.rank() == 1;  // Norms are kept.
+    if (info.role == TensorRole::kTokenEmbedding) continue;
+    for (const auto& reads : store.reads_[tensor]) {
+      EXPECT_EQ(reads, once ? 1 : n_groups) << info.name;
+    }
+  }
+}
+
 TEST(Perplexity, AWindowThatDoesNotFitGoesThroughInParts) {
   const SyntheticStore store({.n_layers = 3});
   PerplexityOptions options;
