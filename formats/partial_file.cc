@@ -171,6 +171,7 @@ class PartialFile final : public Output {
         journal_(path_ + ".journal", shown_path + ".partial", key),
         file_(path_),
         writer_(file_.fd(), shown_path + ".partial") {
+    writer_.StartEarly();
     if (std::ranges::find(options.inputs, *RegularFileIdOf(file_.fd())) != options.inputs.end()) {
       throw PartialError(shown_path + ".partial", "file is one of the inputs");
     }

@@ -1,6 +1,5 @@
 #include "quant/transcode.h"
 
-#include <oneapi/tbb/concurrent_queue.h>
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/info.h>
 #include <oneapi/tbb/parallel_pipeline.h>
@@ -9,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -188,8 +188,7 @@ class Pass {
     const oneapi::tbb::global_control limit(
         oneapi::tbb::global_control::max_allowed_parallelism, threads_);
     oneapi::tbb::task_arena arena(static_cast<int>(threads_));
-    arena.execute(
-        [&] { oneapi::tbb::parallel_pipeline(bands_.size(), read & convert & put); });
+    arena.execute([&] { oneapi::tbb::parallel_pipeline(bands_.size(), read & convert & put); });
     return result_;
   }
 
@@ -217,18 +216,15 @@ class Pass {
       band.source = pool_.Acquire(sizes.source, "a band");
       if (sizes.out != 0) band.out = pool_.Acquire(sizes.out, "a band");
       if (sizes.scratch != 0) band.scratch = pool_.Acquire(sizes.scratch, "a band");
-      idle_.push(&band);
+      idle_.push_back(&band);
     }
     source_view_bytes_ = sizes.source;
   }
 
   Band* Read(oneapi::tbb::flow_control& control) {
-    Band* band = nullptr;
-    // There are as many bands as the pipeline has tokens.
-    QUERN_CHECK(idle_.try_pop(band));
+    Band* band = TakeIdle();
     const auto next = source_.Next(band->source.bytes().first(source_view_bytes_));
     if (!next) {
-      idle_.push(band);
       control.stop();
       return nullptr;
     }
@@ -242,7 +238,18 @@ class Pass {
     result_.source_bytes += band->in.bytes.size();
     result_.out_bytes += band->result.bytes.size();
     if (options_.progress != nullptr) options_.progress->Advance(band->in.bytes.size());
-    idle_.push(band);
+    const std::lock_guard lock(idle_mutex_);
+    idle_.push_back(band);
+  }
+
+  // Returns the band that was used last: its memory is still in the cache.
+  Band* TakeIdle() {
+    const std::lock_guard lock(idle_mutex_);
+    // There are as many bands as the pipeline has tokens.
+    QUERN_CHECK(!idle_.empty());
+    Band* band = idle_.back();
+    idle_.pop_back();
+    return band;
   }
 
   TensorSource& source_;
@@ -254,7 +261,8 @@ class Pass {
   const unsigned threads_;
   uint64_t source_view_bytes_ = 0;
   std::vector<Band> bands_;
-  oneapi::tbb::concurrent_queue<Band*> idle_;
+  std::mutex idle_mutex_;
+  std::vector<Band*> idle_;
   TranscodeResult result_;
 };
 

@@ -7,7 +7,7 @@ cmake_minimum_required(VERSION 3.25)
 
 set(core "formats/core/")
 set(quant "quant/")
-set(transcode "quant/(plan|presets|transcode)\\.")
+set(transcode "quant/(plan|presets|recipe|transcode)\\.")
 set(formats "formats/")
 set(converters "converters/")
 set(verify "verify/")

@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdlib>
 #include <new>
+#include <system_error>
 
 #include "formats/core/error.h"
 #include "quant/isa.h"
@@ -171,6 +172,9 @@ int Main(int argc, char** argv) {
     } catch (const std::bad_alloc&) {
       throw Error(ErrorCode::kMemory, "memory.system", "the system has no memory left")
           .Hint("give a smaller --memory, or run on a machine with more");
+    } catch (const std::system_error& error) {
+      throw Error(ErrorCode::kSystem, "system.refused", error.what())
+          .Hint("the system has no threads left for this user: see ulimit -u");
     } catch (const std::exception& error) {
       throw Error(ErrorCode::kBug, "bug.exception", error.what())
           .Hint("this is a defect of quern; please report it with the command line");

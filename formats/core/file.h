@@ -178,21 +178,30 @@ OutputTarget FindOutputTarget(const std::string& path, const OutputOptions& opti
 void CheckSpace(const std::string& shown_path, const OutputTarget& target, uint64_t needed_bytes,
                 uint64_t file_bytes);
 
-// Writes to a descriptor, and sees to it that the disk starts to write early: at the end there is
-// little left to wait for.
+// Writes to a descriptor. Where that is a file that is to be on the disk at the end, the disk is
+// told to start early, so that there is little left to wait for.
 class FileWriter {
  public:
   // `name` is for messages. Does not own `fd`.
-  FileWriter(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
+  FileWriter(int fd, std::string name);
+  ~FileWriter();
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+  // From now on, tells the disk to start whenever some MiB were written; on a thread of its own,
+  // since a busy disk takes its time to answer even that.
+  void StartEarly();
   // Throws: Error kSystem "output.write"; "output.pipe" if nobody reads the pipe any more.
   void Write(ByteView bytes);
   // Waits until everything is on the disk. Throws: Error kSystem "output.write".
   void Sync();
 
  private:
+  class DiskStarter;
+
   int fd_;
   std::string name_;
   uint64_t n_pending_bytes_ = 0;  // written since the disk was last told to start
+  std::unique_ptr<DiskStarter> starter_;
 };
 
 // Makes the names in a directory durable, where the file system can.

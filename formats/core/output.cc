@@ -16,8 +16,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
+#include <system_error>
+#include <thread>
 
 #include "formats/core/file.h"
 
@@ -102,8 +106,12 @@ class AtomicFile final : public Output {
     if (fd_ < 0)
       throw SystemError("output.open", "create a file in the directory of", shown_path, errno);
     writer_.emplace(fd_, shown_path_);
+    writer_->StartEarly();
   }
-  ~AtomicFile() override { close(fd_); }
+  ~AtomicFile() override {
+    writer_.reset();
+    close(fd_);
+  }
 
   const std::string& name() const override { return shown_path_; }
   void Write(ByteView bytes) override { writer_->Write(bytes); }
@@ -228,6 +236,58 @@ void CheckSpaceOn(const std::string& shown_path, const struct statvfs& volume,
 
 }  // namespace
 
+// Tells the disk to write what there is, on a thread of its own.
+class FileWriter::DiskStarter {
+ public:
+  explicit DiskStarter(int fd) : fd_(fd), thread_([this] { Run(); }) {}
+  ~DiskStarter() {
+    {
+      const std::lock_guard lock(mutex_);
+      is_over_ = true;
+    }
+    asked_.notify_one();
+    thread_.join();
+  }
+  void Ask() {
+    {
+      const std::lock_guard lock(mutex_);
+      is_asked_ = true;
+    }
+    asked_.notify_one();
+  }
+
+ private:
+  void Run() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      asked_.wait(lock, [this] { return is_asked_ || is_over_; });
+      if (is_over_) return;
+      is_asked_ = false;
+      lock.unlock();
+      // A hint: what goes wrong on the disk is told by fsync.
+      sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WRITE);
+      lock.lock();
+    }
+  }
+
+  const int fd_;
+  std::mutex mutex_;
+  std::condition_variable asked_;
+  bool is_asked_ = false, is_over_ = false;
+  std::thread thread_;  // last: it uses all of the above
+};
+
+FileWriter::FileWriter(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
+FileWriter::~FileWriter() = default;
+
+void FileWriter::StartEarly() {
+  try {
+    starter_ = std::make_unique<DiskStarter>(fd_);
+  } catch (const std::system_error&) {
+    // No thread is to be had: all that is lost is time at the end.
+  }
+}
+
 void FileWriter::Write(ByteView bytes) {
   while (!bytes.empty()) {
     const size_t n = std::min(bytes.size(), size_t{1} << 30);
@@ -243,13 +303,13 @@ void FileWriter::Write(ByteView bytes) {
     bytes = bytes.subspan(static_cast<size_t>(put));
     n_pending_bytes_ += static_cast<uint64_t>(put);
   }
-  if (n_pending_bytes_ < kWritebackBytes) return;
+  if (starter_ == nullptr || n_pending_bytes_ < kWritebackBytes) return;
   n_pending_bytes_ = 0;
-  // A hint: pipes refuse it, and what goes wrong on the disk is told by fsync.
-  sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WRITE);
+  starter_->Ask();
 }
 
 void FileWriter::Sync() {
+  starter_.reset();
   if (fsync(fd_) == 0) return;
   const int err = errno;
   Error error = SystemError("output.write", "flush to disk", name_, err);
