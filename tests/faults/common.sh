@@ -11,6 +11,8 @@ n_tried=0 n_failed=0
 
 cleanup() {
   local mount
+  # A process in the background that is stopped before it has become itself would do it, too.
+  [ "$BASHPID" -eq $$ ] || return
   for mount in "$work"/*.mount; do umount "$mount" 2>/dev/null; done
   rm -rf "$work"
 }
