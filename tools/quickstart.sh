@@ -55,7 +55,7 @@ for type in source f16 q8_0 q4_0; do
   say "$type: quern perplexity $model --text $text --reference $models/austen-source.gguf"
   run $models/$type.log $quern perplexity $model --text $text --reference $models/austen-source.gguf \
     --json=$models/$type-perplexity.json
-  read -r kld kld_error <<<"$(estimate mean_kld_nats $models/$type-perplexity.json)"
+  read -r kld kld_error _ <<<"$(estimate mean_kld_nats $models/$type-perplexity.json)"
   echo "$type" "$(number n_weights $models/$type.json)" "$(number tensor_bytes $models/$type.json)" \
     "$(number file_bytes $models/$type.json)" "$(number perplexity $models/$type-perplexity.json)" \
     "$(number stderr $models/$type-perplexity.json)" "$kld" "$kld_error" "$start" "$(date +%s.%N)" >>"$table"
