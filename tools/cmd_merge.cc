@@ -13,9 +13,6 @@
 namespace quern {
 namespace {
 
-// A report of a part holds four numbers per prediction.
-constexpr uint64_t kMaxReportBytes = uint64_t{1} << 30;
-
 class MergeCommand final : public Command {
  public:
   void AddOptions(CLI::App& app) override {

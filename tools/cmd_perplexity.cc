@@ -19,7 +19,6 @@ namespace {
 
 // A text of more than this is certainly not meant.
 constexpr uint64_t kMaxTextBytes = uint64_t{4} << 30;
-constexpr uint64_t kMaxReportBytes = uint64_t{1} << 30;
 
 class PerplexityCommand final : public Command {
  public:

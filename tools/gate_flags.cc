@@ -15,12 +15,13 @@ void GateFlags::AddTo(CLI::App& app) {
         ->type_name("X");
   };
   add(GateKind::kMaxPerplexity,
-      "Exit code 1 if the perplexity is above X (surely not from 1.02 X)");
+      "Exit code 1 once the perplexity is surely above X, 0 once it is surely below 1.02 X");
   add(GateKind::kMaxPerplexityRatio, "The same for its ratio to the reference's or baseline's");
-  add(GateKind::kMaxKld, "The same for the mean KL divergence, in nats");
-  add(GateKind::kMinAgreement, "Exit code 1 if top-1 agreement is below X, for instance 0.98");
+  add(GateKind::kMaxKld, "The same for the mean KL divergence in nats, with X and 1.1 X");
+  add(GateKind::kMinAgreement,
+      "The same for top-1 agreement: below X, above X - 0.005; for instance 0.95");
   app.add_option("--confidence", confidence,
-                 "How sure a gate's answer must be (default: 0.99); exit code 6 if it cannot be")
+                 "How sure that is (default: 0.99); exit code 6 if it cannot be on this text")
       ->type_name("P");
 }
 

@@ -1,6 +1,7 @@
 // Reports of `quern perplexity` as JSON; verify/REPORT.md is the schema.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -9,6 +10,9 @@
 #include "verify/report.h"
 
 namespace quern {
+
+// A report of a part holds four numbers per prediction.
+inline constexpr uint64_t kMaxReportBytes = uint64_t{1} << 30;
 
 // Returns the report, or where there are several an object with all of them; pretty-printed.
 // Single predictions are part of the reports of parts only (Report::parts > 1).

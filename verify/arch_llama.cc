@@ -134,7 +134,7 @@ class Llama final : public LanguageModel {
   Llama(const TensorStore& store, const ForwardOptions& options)
       : file_(store.name()),
         spec_(RequireSpec(store.manifest(), file_)),
-        linear_(store, ChooseProduct(options)) {
+        linear_(store, ChooseProduct(options), options.workspaces) {
     CheckSpec(spec_, file_);
     const TensorFinder find(store);
     const uint64_t d = spec_.d_model;

@@ -18,9 +18,14 @@ enum class Compute : uint8_t {
   kBF16,  // operands rounded to bf16, sums in f32
 };
 
+struct LinearWorkspaces;  // verify/linear.h
+
 struct ForwardOptions {
   Compute compute = Compute::kF32;
   bool portable_product = false;  // Use quern's own kernel even where oneDNN is there.
+  // What threads work with, shared by models that are never evaluated at the same time. Null: a
+  // model has its own.
+  std::shared_ptr<LinearWorkspaces> workspaces = nullptr;
 };
 
 // Windows of equal length that go through the layers together; each is a text of its own.

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "formats/core/error.h"
+#include "verify/linear.h"
 #include "verify/vocabulary.h"
 
 namespace quern {
@@ -42,7 +43,7 @@ class Evaluation {
     }
     uint64_t workspace_bytes = 0;
     for (const Candidate& c : candidates_) {
-      workspace_bytes += c.model->WorkspaceBytes(windows_.context);
+      workspace_bytes = std::max(workspace_bytes, c.model->WorkspaceBytes(windows_.context));
     }
     auto look = looks_.windows.begin();
     for (uint64_t first = 0; first < windows_.n_windows;) {
@@ -139,6 +140,12 @@ class Evaluation {
 };
 
 }  // namespace
+
+ForwardOptions SharedWorkspaces(const PerplexityOptions& options) {
+  ForwardOptions forward = options.forward;
+  forward.workspaces = MakeWorkspaces(ChooseProduct(forward));
+  return forward;
+}
 
 void RunInArena(const PerplexityOptions& options, uint64_t workspace_bytes,
                 const std::function<void()>& work) {

@@ -25,10 +25,15 @@ struct Looks {
   std::function<bool(std::span<const Predictions>)> enough;
 };
 
+// Returns options.forward with workspaces for all models that are opened with it.
+ForwardOptions SharedWorkspaces(const PerplexityOptions& options);
+
 // Evaluates `models`, and `reference` where it is given, over the windows: groups of as many as fit
-// options.memory_bytes go through the layers together, then the vocabulary tile by tile. Returns
-// one Predictions per model; what they hold does not depend on which other models are there. An
-// eighth of the memory is left to what threads work with. Throws: as ComparePerplexity.
+// options.memory_bytes go through the layers together, then the vocabulary tile by tile. An eighth
+// of the memory is left to what threads work with. Returns one Predictions per model; what they
+// hold does not depend on which other models are there.
+// Requires: the models were opened with the same SharedWorkspaces, or take more memory.
+// Throws: as ComparePerplexity.
 std::vector<Predictions> Evaluate(std::span<const Candidate> models, const Candidate* reference,
                                   const TextWindows& windows, const PerplexityOptions& options,
                                   const Looks& looks = {});

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <utility>
 
 #include "formats/core/check.h"
 #include "verify/ops.h"
@@ -20,10 +21,8 @@ constexpr uint64_t kTileRows = 128;
 // Rows of activations per product: the block of results stays in the second-level cache.
 constexpr uint64_t kBlockRows = 512;
 
-}  // namespace
-
-// What one thread works with; kept from call to call.
-struct Linear::Workspace {
+// What one thread works with.
+struct Workspace {
   explicit Workspace(Product product) : tiles{WeightTile(product), WeightTile(product)} {}
   std::vector<uint8_t> stored;          // [kTileRows, row_bytes]
   AlignedFloats decoded;                // [kTileRows, cols]
@@ -31,15 +30,23 @@ struct Linear::Workspace {
   std::array<AlignedFloats, 2> blocks;  // [kBlockRows, kTileRows] each
 };
 
-struct Linear::Workspaces {
-  explicit Workspaces(Product product)
+}  // namespace
+
+struct LinearWorkspaces {
+  explicit LinearWorkspaces(Product product)
       : per_thread([product] { return Workspace(product); }) {}
   tbb::enumerable_thread_specific<Workspace> per_thread;
 };
 
-Linear::Linear(const TensorStore& store, Product product)
-    : store_(store), product_(product), workspaces_(std::make_unique<Workspaces>(product)) {}
-Linear::~Linear() = default;
+std::shared_ptr<LinearWorkspaces> MakeWorkspaces(Product product) {
+  return std::make_shared<LinearWorkspaces>(product);
+}
+
+Linear::Linear(const TensorStore& store, Product product,
+               std::shared_ptr<LinearWorkspaces> workspaces)
+    : store_(store),
+      product_(product),
+      workspaces_(workspaces ? std::move(workspaces) : MakeWorkspaces(product)) {}
 
 uint64_t Linear::WorkspaceBytes(uint64_t max_cols) {
   const uint64_t tile_bytes = kTileRows * max_cols * sizeof(float);
@@ -105,8 +112,8 @@ void Linear::ForEachBlock(std::span<const StoredMatrix> matrices, uint64_t begin
       tbb::simple_partitioner());
 }
 
-void Linear::MultiplyRows(const StoredMatrix& matrix, uint64_t begin, uint64_t count,
-                          Activations x, float* y) const {
+void Linear::MultiplyRows(const StoredMatrix& matrix, uint64_t begin, uint64_t count, Activations x,
+                          float* y) const {
   QUERN_CHECK(x.cols == matrix.cols && begin + count <= matrix.rows);
   ForEachBlock({&matrix, 1}, begin, count, x, [&](const Block& block) {
     for (uint64_t r = 0; r < block.n_rows; ++r) {

@@ -30,13 +30,18 @@ struct Activations {
   uint64_t cols = 0;
 };
 
+// What the threads that multiply work with; kept from call to call. May be shared by Linears of the
+// same product that are not used at the same time.
+struct LinearWorkspaces;
+std::shared_ptr<LinearWorkspaces> MakeWorkspaces(Product product);
+
 // Work runs in the caller's oneTBB arena, one task per tile of matrix rows; tiles and blocks follow
 // from the shapes alone, so that the bits do not depend on the number of threads.
 class Linear {
  public:
-  // Requires: `store` outlives the object.
-  Linear(const TensorStore& store, Product product);
-  ~Linear();
+  // Requires: `store` outlives the object; `workspaces` are of the same product, or null.
+  Linear(const TensorStore& store, Product product,
+         std::shared_ptr<LinearWorkspaces> workspaces = nullptr);
 
   // Writes the rows [begin, begin + count) of `matrix` to `out`.
   // Throws: as TensorStore::ReadRows.
@@ -62,8 +67,6 @@ class Linear {
   uint64_t InputBytes(uint64_t cols) const;
 
  private:
-  struct Workspace;
-  struct Workspaces;
   // Rows [row, row + n_rows) of x times entries [col, col + n_cols) of the range, for one matrix or
   // two, row by row with a stride of kTileRows floats.
   struct Block {
@@ -78,7 +81,7 @@ class Linear {
 
   const TensorStore& store_;
   Product product_;
-  std::unique_ptr<Workspaces> workspaces_;
+  std::shared_ptr<LinearWorkspaces> workspaces_;
 };
 
 }  // namespace quern

@@ -100,10 +100,11 @@ class PerTensorRun {
         reference_store_(reference),
         windows_(windows),
         options_(options),
-        opened_reference_(OpenLanguageModel(reference, options.forward)),
+        forward_(SharedWorkspaces(options)),
+        opened_reference_(OpenLanguageModel(reference, forward_)),
         reference_{opened_reference_.get(), reference.name()},
         n_layers_(reference_.model->spec().n_layers) {
-    OpenLanguageModel(model, options.forward);  // Refuses what could not be decoded.
+    OpenLanguageModel(model, forward_);  // Refuses what could not be decoded.
     swaps_ = FindSwaps(model, reference);
     for (Swap& swap : swaps_) StageOf(swap).push_back(&swap);
     for (const auto& stage : stages_) most_swaps_ = std::max(most_swaps_, stage.size());
@@ -115,9 +116,7 @@ class PerTensorRun {
       const uint64_t n_groups = (windows_.n_windows + group - 1) / group;
       options_.progress->Begin("per tensor", n_groups * swaps_.size(), "tensors");
     }
-    const uint64_t workspaces =
-        (most_swaps_ + 1) * reference_.model->WorkspaceBytes(windows_.context);
-    RunInArena(options_, workspaces, [&] {
+    RunInArena(options_, reference_.model->WorkspaceBytes(windows_.context), [&] {
       for (uint64_t first = 0; first < windows_.n_windows; first += group) {
         RunGroup(first, std::min(group, windows_.n_windows - first));
       }
@@ -184,7 +183,7 @@ class PerTensorRun {
     std::vector<float> mine;  // the residual stream
     for (const Swap* swap : stages_[stage]) {
       stores.push_back(std::make_unique<SwappedStore>(reference_store_, model_store_, *swap));
-      models.push_back(OpenLanguageModel(*stores.back(), options_.forward));
+      models.push_back(OpenLanguageModel(*stores.back(), forward_));
       candidates.push_back({models.back().get(), model_store_.name()});
       const LanguageModel& model = *models.back();
       mine = x;
@@ -218,6 +217,7 @@ class PerTensorRun {
   const TextWindows& windows_;
   const PerplexityOptions& options_;
   std::vector<Swap> swaps_;
+  ForwardOptions forward_;
   std::unique_ptr<LanguageModel> opened_reference_;
   Candidate reference_;
   uint32_t n_layers_;

@@ -46,10 +46,11 @@ std::vector<Report> ComparePerplexity(std::span<const TensorStore* const> models
                                       const TensorStore* reference, std::string_view text,
                                       const PerplexityOptions& options) {
   const auto start = std::chrono::steady_clock::now();
+  const ForwardOptions forward = SharedWorkspaces(options);
   std::vector<std::unique_ptr<LanguageModel>> opened;
   std::vector<Candidate> candidates;
   const auto open = [&](const TensorStore& store) -> Candidate {
-    opened.push_back(OpenLanguageModel(store, options.forward));
+    opened.push_back(OpenLanguageModel(store, forward));
     return {opened.back().get(), store.name()};
   };
   for (const TensorStore* model : models) candidates.push_back(open(*model));
