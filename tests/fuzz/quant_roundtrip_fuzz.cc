@@ -56,7 +56,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const BlockCodec& codec = *AllCodecs()[data[0] % AllCodecs().size()];
   EncodeInput in{};
   in.effort = static_cast<Effort>(data[1] % 3);
-  in.n_rows = 1 + data[2] % 3;
+  // Up to as many rows as there are lanes, so that small inputs fill whole batches too.
+  in.n_rows = 1 + data[2] % 17;
   const uint64_t block = LayoutOf(codec.type).block_elems;
   in.n_cols = (size / sizeof(float) / in.n_rows + block - 1) / block * block;
   if (in.n_cols == 0) in.n_cols = block;
