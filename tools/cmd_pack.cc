@@ -108,7 +108,7 @@ const CommandInfo kPackCommand = {
         "very bytes.\n"
         "Every command reads QPACK where it reads GGUF; convert and quantize write it with -f "
         "qpack. Weights\n"
-        "in bf16 shrink by about a third, f32 and f16 less, quantized types by 2 to 12 %.\n",
+        "in bf16 shrink by about a third, f32 and f16 less, quantized types by 1 to 10 %.\n",
     .make = [] { return std::unique_ptr<Command>(std::make_unique<PackCommand>()); },
 };
 
