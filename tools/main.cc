@@ -174,7 +174,7 @@ int Main(int argc, char** argv) {
           .Hint("give a smaller --memory, or run on a machine with more");
     } catch (const std::system_error& error) {
       throw Error(ErrorCode::kSystem, "system.refused", error.what())
-          .Hint("the system has no threads left for this user: see ulimit -u");
+          .Hint("the limits of the process may be too low: ulimit -a shows them");
     } catch (const std::exception& error) {
       throw Error(ErrorCode::kBug, "bug.exception", error.what())
           .Hint("this is a defect of quern; please report it with the command line");

@@ -185,7 +185,8 @@ int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& pla
   const uint64_t gguf_bytes = GgufFileBytes(after, {.trailer = write_options.trailer});
   ShowWarnings(after, plan, session.terminal);
   const auto begun = std::chrono::steady_clock::now();
-  nlohmann::ordered_json json = PassJson(command, before, after, gguf_bytes, plan, flags);
+  nlohmann::ordered_json json;  // empty where nobody asked: it does not survive a lack of memory
+  if (session.wants_json()) json = PassJson(command, before, after, gguf_bytes, plan, flags);
   const bool stdout_is_free = flags.dry_run || !ModelGoesToStdout(flags.output);
   if (flags.explain && !(session.json == "-")) {
     const std::string table = PlanTable(before, after, plan);

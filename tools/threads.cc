@@ -8,7 +8,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <limits>
 #include <sstream>
 
@@ -80,8 +79,9 @@ unsigned AvailableThreads() {
   CPU_ZERO(&set);
   const int n_processors = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
   std::ifstream file("/proc/self/cgroup");
-  const std::string membership{std::istreambuf_iterator<char>(file), {}};
-  const double quota = std::ceil(CpuQuota(membership, "/sys/fs/cgroup"));
+  std::ostringstream membership;
+  membership << file.rdbuf();  // where it cannot be read, there is no quota to keep to
+  const double quota = std::ceil(CpuQuota(membership.str(), "/sys/fs/cgroup"));
   return static_cast<unsigned>(std::max(std::min<double>(n_processors, quota), 1.0));
 }
 

@@ -59,11 +59,9 @@ export QUERN_FAULT_NO_TMPFILE=1
 all_calls "$work/convert.gguf" "" "$quern" convert "$work/in" -o "$target" --threads 1
 unset QUERN_FAULT_NO_TMPFILE
 
-# Memory, in readers, codecs and writers. A sweep tries every 7th allocation.
+# Memory, in readers, codecs and writers: in the sweep only, every 7th allocation.
 new_steps() {
-  local count
-  count=$(awk '$1 == "new" { print $2 }' "$work/counts")
-  if [ "$mode" = sweep ]; then seq 1 7 "$count"; else seq 5 $((count / 40 + 1)) "$count"; fi
+  [ "$mode" != sweep ] || seq 1 7 "$(awk '$1 == "new" { print $2 }' "$work/counts")"
 }
 for command in "convert $work/in" "quantize $work/convert.gguf -t q4_0" "quantize $work/in -t q4_k_m"; do
   fresh
