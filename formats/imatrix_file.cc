@@ -113,6 +113,7 @@ class LegacyParser {
           .Found(fmt::format("{}", n_calls));
     }
     entry.count = static_cast<uint64_t>(n_calls);
+    entry.matrix_counts = {static_cast<float>(n_calls)};
     const int32_t n_values = ReadInt("imatrix.values", where);
     if (n_values < 1 || static_cast<uint64_t>(n_values) > remaining() / 4) {
       throw DataError("imatrix.values", "wrong number of values")
@@ -280,7 +281,8 @@ class GgufParser {
     ImatrixEntry entry;
     entry.name = weight;
     entry.values = ReadFloats(sums, where);
-    const std::vector<float> rows_seen = ReadFloats(counts, where);
+    entry.matrix_counts = ReadFloats(counts, where);
+    const std::vector<float>& rows_seen = entry.matrix_counts;
     const uint64_t n_matrices = header_.tensors[sums].rows();
     if (entry.values.empty() || rows_seen.size() != n_matrices) {
       throw DataError("imatrix.values", "sums and counts do not agree")

@@ -1,4 +1,4 @@
-// Reads llama.cpp's importance matrices: how large the inputs of each weight matrix were, column by
+// llama.cpp's importance matrices: how large the inputs of each weight matrix were, column by
 // column, over a calibration text. Both layouts: the legacy one (imatrix.dat, without a magic) and
 // the GGUF one of mid-2025.
 //
@@ -28,7 +28,9 @@ struct ImatrixEntry {
   std::string name;           // of the weight, e.g. "blk.3.attn_q.weight"; unique in the file
   std::vector<float> values;  // mean squares per column, matrix by matrix; finite, not negative
   uint64_t count = 0;         // legacy: calls; GGUF: rows seen (by the matrix that saw most)
-  bool all_zero = false;      // Every value is 0: says nothing about the columns.
+  // Rows seen by each of the weight's matrices, which divide `values`. Legacy: one, the calls.
+  std::vector<float> matrix_counts;
+  bool all_zero = false;  // Every value is 0: says nothing about the columns.
 };
 
 struct Imatrix {

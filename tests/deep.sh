@@ -7,6 +7,7 @@
 #   aarch64    a cross build on 64-bit ARM (qemu-user): all tests, the same bytes
 #   types      what `quern types` says of each preset is what the fixture measures
 #   faults     system calls and allocations that fail, kills, full disks
+#   report_html  the HTML report in headless Chromium: texts and plots lie where they should, screenshots
 # The last line is "N passed, N failed, N skipped"; the exit code is 1 if anything failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -14,7 +15,7 @@ tools/install_packages.sh build test deep || exit 1
 . tests/steps.sh
 . tests/deep/same_bytes.sh
 
-[ $# -gt 0 ] || set -- clang debug no_onednn isas aarch64 types faults
+[ $# -gt 0 ] || set -- clang debug no_onednn isas aarch64 types faults report_html
 say "reference: g++, release"
 configure_and_build "release" build/release -C tools/cmake/release.cmake -DQUERN_WERROR=ON || exit 1
 reference_bytes build/release/quern || exit 1

@@ -6,6 +6,7 @@
 #include "formats/core/file.h"
 #include "tools/gate_flags.h"
 #include "tools/io_args.h"
+#include "tools/report_files.h"
 #include "tools/report_json.h"
 #include "tools/report_text.h"
 #include "verify/merge.h"
@@ -18,6 +19,7 @@ class MergeCommand final : public Command {
   void AddOptions(CLI::App& app) override {
     app.add_option("reports", files_);
     gates_.AddTo(app);
+    report_files_.AddTo(app);
   }
 
   int Run(Session& session) override {
@@ -36,6 +38,7 @@ class MergeCommand final : public Command {
     }
     if (session.json != "-") PrintOut(ReportsToText(merged));
     if (session.wants_json()) WriteJson(session, ReportsToJson(merged));
+    report_files_.Write(merged);
     return ExitCodeOf(merged);
   }
 
@@ -64,6 +67,7 @@ class MergeCommand final : public Command {
 
   std::vector<std::string> files_;
   GateFlags gates_;
+  ReportFiles report_files_;
 };
 
 }  // namespace

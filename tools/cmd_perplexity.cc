@@ -8,6 +8,7 @@
 #include "tools/command.h"
 #include "tools/gate_flags.h"
 #include "tools/io_args.h"
+#include "tools/report_files.h"
 #include "tools/report_json.h"
 #include "tools/report_text.h"
 #include "tools/terminal.h"
@@ -47,6 +48,7 @@ class PerplexityCommand final : public Command {
     app.add_flag("--per-tensor", per_tensor_,
                  "Also measure the reference with one tensor at a time taken from the model");
     gates_.AddTo(app);
+    report_files_.AddTo(app);
   }
 
   int Run(Session& session) override {
@@ -74,6 +76,7 @@ class PerplexityCommand final : public Command {
     session.terminal.End();
     if (session.json != "-") PrintOut(ReportsToText(reports));
     if (session.wants_json()) WriteJson(session, ReportsToJson(reports));
+    report_files_.Write(reports);
     return ExitCodeOf(reports);
   }
 
@@ -143,6 +146,7 @@ class PerplexityCommand final : public Command {
   std::string protocol_ = "llama.cpp", compute_ = "f32";
   bool per_tensor_ = false;
   GateFlags gates_;
+  ReportFiles report_files_;
 };
 
 }  // namespace
@@ -162,6 +166,8 @@ const CommandInfo kPerplexityCommand = {
         "gate for CI\n"
         "  quern perplexity q4_0.gguf -f wiki.test.raw --reference ckpt/ --per-tensor --chunks 4   "
         "where it arises\n"
+        "  quern perplexity q4_0.gguf -f wiki.test.raw --reference ckpt/ --html report.html   "
+        "plots in one page\n"
         "  quern perplexity q4_0.gguf -f wiki.test.raw --baseline yesterday.json  beside an "
         "earlier report\n"
         "  quern perplexity m.gguf -f wiki.test.raw --protocol papers -c 2048     whole windows, "

@@ -63,7 +63,8 @@ std::span<const CommandInfo* const> AllCommands();
 
 // One per cmd_*.cc.
 extern const CommandInfo kConvertCommand, kQuantizeCommand, kInspectCommand, kCheckCommand,
-    kDiffCommand, kPerplexityCommand, kMergeCommand, kTypesCommand, kPackCommand, kUnpackCommand;
+    kDiffCommand, kPerplexityCommand, kMergeCommand, kImatrixCommand, kTypesCommand, kPackCommand,
+    kUnpackCommand;
 
 // Returns an error of code kUsage. `hint` may be empty; then it points to the help.
 Error UsageError(std::string_view id, std::string_view what);

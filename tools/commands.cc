@@ -5,8 +5,9 @@ namespace quern {
 
 std::span<const CommandInfo* const> AllCommands() {
   static constexpr const CommandInfo* kCommands[] = {
-      &kConvertCommand,    &kQuantizeCommand, &kInspectCommand, &kCheckCommand,  &kDiffCommand,
-      &kPerplexityCommand, &kMergeCommand,    &kPackCommand,    &kUnpackCommand, &kTypesCommand,
+      &kConvertCommand, &kQuantizeCommand,   &kInspectCommand, &kCheckCommand,
+      &kDiffCommand,    &kPerplexityCommand, &kMergeCommand,   &kImatrixCommand,
+      &kPackCommand,    &kUnpackCommand,     &kTypesCommand,
   };
   return kCommands;
 }

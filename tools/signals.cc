@@ -11,7 +11,15 @@
 namespace quern {
 namespace {
 
+// Written by the handler.
+volatile std::sig_atomic_t deferring = 0;
+volatile std::sig_atomic_t deferred_signal = 0;
+
 void HandleTermination(int signal) {
+  if (deferring != 0 && deferred_signal == 0) {
+    deferred_signal = signal;
+    return;
+  }
   RemoveTemporaryNames();
   _exit(128 + signal);
 }
@@ -31,6 +39,13 @@ void InstallSignalHandlers() {
   // A write beyond `ulimit -f` fails with a message instead of killing the process.
   std::signal(SIGXFSZ, SIG_IGN);
 }
+
+DeferredInterrupt::DeferredInterrupt() {
+  deferred_signal = 0;
+  deferring = 1;
+}
+DeferredInterrupt::~DeferredInterrupt() { deferring = 0; }
+int DeferredInterrupt::Signal() { return deferred_signal; }
 
 void OccupyStandardDescriptors() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {

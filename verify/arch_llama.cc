@@ -216,6 +216,12 @@ class Llama final : public LanguageModel {
   // What a layer works with beside the residual stream.
   struct Scratch {
     float *normed, *k, *v, *q, *ffn;
+    const std::function<void(const MatrixInput&)>* input;  // WindowBatch::input
+    // Tells whoever listens what `matrices` are multiplied with.
+    void Show(std::initializer_list<StoredMatrix> matrices, const float* x, uint64_t rows) const {
+      if (!*input) return;
+      for (const StoredMatrix& m : matrices) (*input)({m.tensor, x, rows, m.cols});
+    }
   };
 
   void ReadRotaryDivisors(const TensorFinder& find);
@@ -296,6 +302,7 @@ void Llama::RunLayers(const WindowBatch& batch, uint32_t begin, uint32_t end,
                             HiddenDim());  // a norm's or attention's result
   std::vector<float> inner(InnerElems(batch.n_windows, batch.context, batch.part_rows));
   Scratch scratch;
+  scratch.input = &batch.input;
   scratch.normed = normed.data();
   scratch.k = inner.data();                     // [n_tokens, kv_dim]
   scratch.v = scratch.k + n_tokens * KeyDim();  // [n_tokens, kv_dim]
@@ -332,6 +339,7 @@ void Llama::KeysAndValues(const Layer& layer, const RotaryTable& rotary, Rows ro
   const uint64_t kv_dim = KeyDim();
   float* k = scratch.k + rows.begin * kv_dim;
   Norm(x + rows.begin * d, layer.attn_norm, rows.total(), scratch.normed);  // normed [rows, d]
+  scratch.Show({layer.k, layer.v}, scratch.normed, rows.total());
   linear_.Multiply(layer.k, {scratch.normed, rows.total(), d}, k);
   linear_.Multiply(layer.v, {scratch.normed, rows.total(), d}, scratch.v + rows.begin * kv_dim);
   Rotate(rotary, rows, spec_.n_kv_heads, k);
@@ -345,6 +353,7 @@ void Llama::AttendAndFeed(const Layer& layer, const RotaryTable& rotary, uint64_
   const uint64_t n_rows = rows.total();
   float* normed = scratch.normed;
   Norm(x, layer.attn_norm, n_rows, normed);  // normed [rows, d]
+  scratch.Show({layer.q}, normed, n_rows);
   linear_.Multiply(layer.q, {normed, n_rows, d}, scratch.q);
   Rotate(rotary, rows, spec_.n_heads, scratch.q);
   Attend({.n_windows = rows.n_windows,
@@ -355,17 +364,22 @@ void Llama::AttendAndFeed(const Layer& layer, const RotaryTable& rotary, uint64_
           .n_kv_heads = spec_.n_kv_heads,
           .head_dim = spec_.head_dim},
          scratch.q, scratch.k, scratch.v, normed);  // normed [rows, q_dim]
+  scratch.Show({layer.attn_output}, normed, n_rows);
   linear_.MultiplyAdd(layer.attn_output, {normed, n_rows, q_dim}, x);
 
   Norm(x, layer.ffn_norm, n_rows, normed);  // normed [rows, d]
+  scratch.Show({layer.ffn_gate, layer.ffn_up}, normed, n_rows);
   linear_.MultiplySwiGlu(layer.ffn_gate, layer.ffn_up, {normed, n_rows, d},
                          scratch.ffn);  // ffn [rows, d_ff]
+  scratch.Show({layer.ffn_down}, scratch.ffn, n_rows);
   linear_.MultiplyAdd(layer.ffn_down, {scratch.ffn, n_rows, spec_.d_ff}, x);
 }
 
 void Llama::Finish(const WindowBatch& batch, std::span<const float> x,
                    std::span<float> hidden) const {
-  Norm(x.data(), output_norm_, batch.n_windows * batch.n_scored, hidden.data());
+  const uint64_t n_rows = batch.n_windows * batch.n_scored;
+  Norm(x.data(), output_norm_, n_rows, hidden.data());
+  if (batch.input) batch.input({output_.tensor, hidden.data(), n_rows, spec_.d_model});
 }
 
 }  // namespace

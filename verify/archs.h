@@ -28,6 +28,13 @@ struct ForwardOptions {
   std::shared_ptr<LinearWorkspaces> workspaces = nullptr;
 };
 
+// What a matrix is about to be multiplied with.
+struct MatrixInput {
+  size_t tensor = 0;         // index into Manifest::tensors
+  const float* x = nullptr;  // [rows, cols], one row per token
+  uint64_t rows = 0, cols = 0;
+};
+
 // Windows of equal length that go through the layers together; each is a text of its own.
 struct WindowBatch {
   std::span<const int32_t> tokens;  // n_windows * context ids
@@ -42,6 +49,10 @@ struct WindowBatch {
   uint64_t part_rows = 0;
   // Called behind each layer, on the calling thread; may be empty.
   std::function<void()> layer_done = {};
+  // Called with the input of each matrix product, on the calling thread, once for each matrix that
+  // takes the input (and once for each part of a window); the rows of a window in order. May be
+  // empty.
+  std::function<void(const MatrixInput&)> input = {};
 };
 
 // A model that can be evaluated over windows of text. Work is done in the caller's oneTBB arena,

@@ -1,18 +1,59 @@
 // Importance matrices of both layouts. Beyond "no crash": what was accepted is finite and not
-// negative, its names are unique, and its flags and sizes say the truth.
+// negative, its names are unique, and its flags and sizes say the truth; what is written of it in
+// either layout, alone or merged with itself, can be read again and has the same entries; its
+// statistics are numbers.
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "formats/core/error.h"
 #include "formats/imatrix_file.h"
+#include "formats/imatrix_writer.h"
+#include "verify/imatrix_statistics.h"
 
 namespace {
 
 void Require(bool condition) {
   if (!condition) abort();
+}
+
+class VectorOutput final : public quern::Output {
+ public:
+  explicit VectorOutput(std::vector<uint8_t>& out) : out_(out) {}
+  const std::string& name() const override { return name_; }
+  void Write(quern::ByteView bytes) override {
+    out_.insert(out_.end(), bytes.begin(), bytes.end());
+  }
+  void Commit() override {}
+
+ private:
+  std::vector<uint8_t>& out_;
+  std::string name_ = "fuzz";
+};
+
+// Writes and reads `imatrix`. Names that GGUF has no room for are refused.
+void CheckWriter(const quern::Imatrix& imatrix, bool legacy) {
+  std::vector<uint8_t> bytes;
+  bool long_name = false;
+  for (const quern::ImatrixEntry& entry : imatrix.entries) long_name |= entry.name.size() > 55;
+  try {
+    const auto write = legacy ? quern::WriteImatrixLegacy : quern::WriteImatrixGguf;
+    write(imatrix, std::make_unique<VectorOutput>(bytes));
+  } catch (const quern::Error& error) {
+    Require(!legacy && long_name && error.id() == "imatrix.name");
+    return;
+  }
+  Require(legacy || !long_name);
+  const quern::Imatrix again = quern::ReadImatrix(quern::MemoryBytes(bytes, "again"));
+  Require(again.is_gguf != legacy && again.entries.size() == imatrix.entries.size());
+  std::set<std::pair<std::string, size_t>> before, after;
+  for (const auto& entry : imatrix.entries) before.emplace(entry.name, entry.values.size());
+  for (const auto& entry : again.entries) after.emplace(entry.name, entry.values.size());
+  Require(before == after);
 }
 
 }  // namespace
@@ -35,6 +76,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       Require(entry.all_zero == all_zero);
     }
     if (!imatrix.is_gguf) Require(n_values <= size / 4);
+    const quern::Imatrix twice = quern::MergeImatrices({imatrix, imatrix}, {"fuzz", "fuzz"});
+    for (const bool legacy : {false, true}) {
+      CheckWriter(imatrix, legacy);
+      CheckWriter(twice, legacy);
+    }
+    for (const quern::ImatrixStatistics& s : quern::StatisticsOf(imatrix)) {
+      Require(std::isfinite(s.sum) && s.minimum <= s.maximum && s.active >= 0 && s.active < 1.001);
+      Require(s.entropy_bits >= 0 && s.relative_entropy < 1.001 && s.outliers < 1.001);
+    }
   } catch (const quern::Error& error) {
     Require(error.code() == quern::ErrorCode::kData ||
             error.code() == quern::ErrorCode::kUnsupported);

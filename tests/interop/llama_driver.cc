@@ -13,11 +13,16 @@
 //                                                raw f32 rows from stdin to blocks on stdout;
 //                                                IMPORTANCE is a file of COLS raw f32
 //   llama_driver dequantize TYPE                 blocks from stdin to raw f32 on stdout
-//   llama_driver quantize-model IN OUT TYPE THREADS [imatrix]
+//   llama_driver quantize-model IN OUT TYPE THREADS [imatrix|IMATRIX]
 //                                                llama-quantize: a whole GGUF to another type; with
 //                                                OUT "-" only the plan, one line "NAME TYPE" per
 //                                                tensor; with `imatrix` every matrix has an
-//                                                importance of ones
+//                                                importance of ones, with a file of the GGUF
+//                                                layout that of the file
+//   llama_driver imatrix GGUF TEXT CTX IMATRIX   llama-imatrix beside the file IMATRIX of the GGUF
+//                                                layout: sums of squares of what the matrices of
+//                                                the layers were multiplied with, and the largest
+//                                                relative difference of any column
 //
 // Texts are separated by lines `__ggml_vocab_test__`, as in llama.cpp's vocabulary vectors.
 // QUERN_LLAMA_THREADS=N uses N threads instead of one.
@@ -35,6 +40,7 @@
 #include <iostream>
 #include <iterator>
 #include <list>
+#include <map>
 #include <memory>
 #include <sstream>
 #include <stdexcept>
@@ -93,8 +99,11 @@ Model LoadModel(const std::string& path, bool vocab_only) {
   return model;
 }
 
-Context MakeContext(llama_model* model, uint32_t n_ctx) {
+Context MakeContext(llama_model* model, uint32_t n_ctx,
+                    ggml_backend_sched_eval_callback observe = nullptr, void* observer = nullptr) {
   llama_context_params params = llama_context_default_params();
+  params.cb_eval = observe;
+  params.cb_eval_user_data = observer;
   params.n_ctx = n_ctx;
   params.n_batch = n_ctx;
   params.n_ubatch = std::min<uint32_t>(n_ctx, 512);
@@ -291,8 +300,91 @@ void PrintPlan() {
   }
 }
 
+// Sums of squares of the inputs of a matrix, column by column, and of how many rows.
+struct InputSums {
+  std::vector<double> squares;
+  double rows = 0;
+};
+using SumsByName = std::map<std::string, InputSums>;
+
+// The evaluation callback: asked first whether a node is wanted, then called with its result.
+bool Observe(ggml_tensor* node, bool ask, void* user_data) {
+  if (node->op != GGML_OP_MUL_MAT) return !ask;
+  const std::string name = node->src[0]->name;
+  const ggml_tensor* x = node->src[1];
+  const bool wanted =
+      name.starts_with("blk.") && name.ends_with(".weight") && x->type == GGML_TYPE_F32;
+  if (ask) return wanted;
+  if (!wanted) return true;
+  InputSums& sums = (*static_cast<SumsByName*>(user_data))[name];
+  const auto cols = static_cast<size_t>(x->ne[0]);
+  sums.squares.resize(cols);
+  std::vector<float> row(cols);
+  for (int64_t r = 0; r < ggml_nrows(x); ++r) {
+    ggml_backend_tensor_get(x, row.data(), static_cast<size_t>(r) * x->nb[1], cols * sizeof(float));
+    for (size_t c = 0; c < cols; ++c) sums.squares[c] += double{row[c]} * double{row[c]};
+  }
+  sums.rows += static_cast<double>(ggml_nrows(x));
+  return true;
+}
+
+// Reads an importance matrix of the GGUF layout with ggml's own reader.
+SumsByName ReadImatrix(const std::string& path) {
+  ggml_context* data = nullptr;
+  gguf_context* file = gguf_init_from_file(path.c_str(), {.no_alloc = false, .ctx = &data});
+  if (file == nullptr) Fail(path + ": ggml refuses it");
+  const int64_t type = gguf_find_key(file, "general.type");
+  if (type < 0 || gguf_get_val_str(file, type) != std::string_view("imatrix")) {
+    Fail(path + ": no importance matrix");
+  }
+  SumsByName all;
+  for (ggml_tensor* t = ggml_get_first_tensor(data); t != nullptr;
+       t = ggml_get_next_tensor(data, t)) {
+    const std::string name = t->name;
+    const auto* values = static_cast<const float*>(t->data);
+    const auto n = static_cast<size_t>(ggml_nelements(t));
+    const auto weight = [&](std::string_view suffix) {
+      return name.substr(0, name.size() - suffix.size());
+    };
+    if (name.ends_with(".in_sum2")) all[weight(".in_sum2")].squares.assign(values, values + n);
+    if (name.ends_with(".counts") && n == 1) all[weight(".counts")].rows = double{values[0]};
+  }
+  ggml_free(data);
+  gguf_free(file);
+  return all;
+}
+
+void CompareImatrix(const std::string& path, const std::string& text_path, uint32_t n_ctx,
+                    const std::string& imatrix_path) {
+  SumsByName theirs;
+  const Model model = LoadModel(path, false);
+  const llama_vocab* vocab = llama_model_get_vocab(model.get());
+  const Context context = MakeContext(model.get(), n_ctx, Observe, &theirs);
+  const std::vector<llama_token> tokens = Tokenize(vocab, ReadFile(text_path), true);
+  for (size_t w = 0; w < tokens.size() / n_ctx; ++w) {
+    const auto begin = tokens.begin() + static_cast<std::ptrdiff_t>(w * n_ctx);
+    std::vector<llama_token> window(begin, begin + static_cast<std::ptrdiff_t>(n_ctx));
+    if (llama_vocab_get_add_bos(vocab)) window[0] = llama_vocab_bos(vocab);
+    Decode(context.get(), window, 0);
+  }
+  const SumsByName ours = ReadImatrix(imatrix_path);
+  if (ours.size() != theirs.size()) Fail("not the same entries");
+  double worst = 0;
+  size_t n_values = 0;
+  for (const auto& [name, sums] : theirs) {
+    const auto found = ours.find(name);
+    if (found == ours.end()) Fail(name + " is missing");
+    if (found->second.squares.size() != sums.squares.size()) Fail(name + ": another width");
+    if (found->second.rows != sums.rows) Fail(name + ": another number of rows");
+    for (size_t c = 0; c < sums.squares.size(); ++c, ++n_values) {
+      worst = std::max(worst, std::abs(found->second.squares[c] / sums.squares[c] - 1));
+    }
+  }
+  std::printf("entries %zu values %zu difference %.9f\n", theirs.size(), n_values, worst);
+}
+
 void QuantizeModel(const std::string& in, const std::string& out, std::string_view preset,
-                   int n_threads, bool with_imatrix) {
+                   int n_threads, const std::string& imatrix_path) {
   llama_model_quantize_params params = llama_model_quantize_default_params();
   const auto row = std::find_if(std::begin(kPresets), std::end(kPresets),
                                 [&](const auto& p) { return p.first == preset; });
@@ -303,7 +395,20 @@ void QuantizeModel(const std::string& in, const std::string& out, std::string_vi
   std::list<std::string> names;  // whose addresses stay
   std::vector<llama_model_imatrix_data> imatrix;
   std::vector<float> ones;
-  if (with_imatrix) {
+  std::map<std::string, std::vector<float>> means;
+  if (!imatrix_path.empty() && imatrix_path != "imatrix") {
+    for (const auto& [name, sums] : ReadImatrix(imatrix_path)) {
+      std::vector<float>& values = means[name];
+      for (const double square : sums.squares) {
+        values.push_back(static_cast<float>(square / sums.rows));
+      }
+    }
+    for (const auto& [name, values] : means) {
+      imatrix.push_back({name.c_str(), values.data(), values.size()});
+    }
+    imatrix.push_back({nullptr, nullptr, 0});
+    params.imatrix = imatrix.data();
+  } else if (!imatrix_path.empty()) {
     ggml_context* tensors = nullptr;
     gguf_context* header = gguf_init_from_file(in.c_str(), {.no_alloc = true, .ctx = &tensors});
     if (header == nullptr) Fail(in + ": no GGUF file");
@@ -343,7 +448,10 @@ void Run(const std::vector<std::string>& args) {
   if (is("dequantize", 1, 1)) return Dequantize(args[1]);
   if (is("quantize-model", 4, 5)) {
     return QuantizeModel(args[1], args[2], args[3], std::stoi(args[4]),
-                         args.size() > 5 && args[5] == "imatrix");
+                         args.size() > 5 ? args[5] : "");
+  }
+  if (is("imatrix", 4, 4)) {
+    return CompareImatrix(args[1], args[2], static_cast<uint32_t>(std::stoul(args[3])), args[4]);
   }
   Fail("usage: see the head of llama_driver.cc");
 }

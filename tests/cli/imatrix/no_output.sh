@@ -1,0 +1,1 @@
+$QUERN imatrix model.gguf --text text.txt

@@ -1,0 +1,1 @@
+$QUERN imatrix model.gguf -o out.gguf

@@ -1,0 +1,36 @@
+// Reports of `quern perplexity` and `quern merge` as files for others: JUnit's XML for CI servers,
+// Markdown for job summaries, a self-contained HTML page with plots.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "tools/command.h"
+#include "verify/report.h"
+
+namespace quern {
+
+// Returns JUnit's XML: a test suite per model, a test case per gate, or where there is no gate one
+// that passed; not decided is an error. Numbers are properties of the suite.
+std::string ReportsToJunit(std::span<const Report> reports);
+
+// Returns GitHub's Markdown: what the gates decided, the table of models, the tensors that do most
+// damage.
+std::string ReportsToMarkdown(std::span<const Report> reports);
+
+// Returns an HTML page without scripts and links to anything: tables and plots as inline SVG, in
+// the reader's light or dark colours.
+std::string ReportsToHtml(std::span<const Report> reports);
+
+// The flags that ask for these files.
+struct ReportFiles {
+  std::string junit, markdown, html;  // empty: not asked for
+
+  // Adds --junit, --markdown and --html.
+  void AddTo(CLI::App& app);
+  // Writes what was asked for; files that exist are replaced, as those of --json.
+  // Throws: as OpenOutput and Output.
+  void Write(std::span<const Report> reports) const;
+};
+
+}  // namespace quern
