@@ -9,6 +9,7 @@
 #include <cmath>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -110,7 +111,9 @@ struct Band {
   throw DataError("quant.non-finite", "a weight is no finite number")
       .File(file)
       .Where(where)
-      .Found(std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf")
+      .Found(std::isnan(value) ? "nan"
+             : value > 0       ? "inf"
+                               : "-inf")
       .Expected("finite weights");
 }
 
@@ -183,10 +186,13 @@ class Pass {
       }
       return band;
     });
-    const auto put = make_filter<Band*, void>(filter_mode::serial_in_order,
-                                              [this](Band* band) { Put(band); });
-    const oneapi::tbb::global_control limit(
-        oneapi::tbb::global_control::max_allowed_parallelism, threads_);
+    const auto put =
+        make_filter<Band*, void>(filter_mode::serial_in_order, [this](Band* band) { Put(band); });
+    // Only more threads than processors need this; where memory runs out, its end may never come.
+    std::optional<oneapi::tbb::global_control> limit;
+    if (threads_ > static_cast<unsigned>(oneapi::tbb::info::default_concurrency())) {
+      limit.emplace(oneapi::tbb::global_control::max_allowed_parallelism, threads_);
+    }
     oneapi::tbb::task_arena arena(static_cast<int>(threads_));
     arena.execute([&] { oneapi::tbb::parallel_pipeline(bands_.size(), read & convert & put); });
     return result_;
@@ -199,9 +205,9 @@ class Pass {
     const BufferSizes least = SizesFor(recipes_, 1);
     if (least.total() > options_.memory_bytes) {
       const auto widest = std::ranges::max_element(recipes_, {}, &Recipe::row_bytes);
-      throw MemoryBudgetError("one row of tensor " + Quoted(widest->tensor->name) +
-                                  " with what it becomes",
-                              least.total(), options_.memory_bytes);
+      throw MemoryBudgetError(
+          "one row of tensor " + Quoted(widest->tensor->name) + " with what it becomes",
+          least.total(), options_.memory_bytes);
     }
     // One band per thread in work, one being read, one being written, and as many waiting.
     const uint64_t wanted = 2 * uint64_t{threads_} + 2;

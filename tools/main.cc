@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <cstdlib>
 #include <new>
 #include <system_error>
@@ -161,7 +162,7 @@ int Dispatch(std::vector<std::string> arguments, std::string& command_name,
   return RunCommand(info, flags, std::move(rest), *terminal);
 }
 
-int Main(int argc, char** argv) {
+int RunAndWordErrors(int argc, char** argv) {
   std::string command_name;
   auto terminal = std::make_unique<Terminal>("");
   try {
@@ -184,6 +185,16 @@ int Main(int argc, char** argv) {
     terminal->End();
     terminal->ShowError(error.what(), error.hint());
     return static_cast<int>(error.code());
+  }
+}
+
+int Main(int argc, char** argv) {
+  try {
+    return RunAndWordErrors(argc, argv);
+  } catch (const std::bad_alloc&) {  // Not even for a message.
+    constexpr std::string_view kMessage = "quern: error: the system has no memory left\n";
+    std::fwrite(kMessage.data(), 1, kMessage.size(), stderr);
+    return static_cast<int>(ErrorCode::kMemory);
   }
 }
 

@@ -203,13 +203,17 @@ int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& pla
     if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
     Transcode(*source.source, plan, *writer, options);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begun;
-    json["file_bytes"] = file_bytes;
-    if (is_packed) json["gguf_bytes"] = gguf_bytes;
-    json["seconds"] = seconds.count();
-    if (!ModelGoesToStdout(flags.output)) {
-      session.terminal.Note(
-          fmt::format("wrote {}: {}", Escaped(flags.output), Summary(after, file_bytes, plan)));
+    if (session.wants_json()) {
+      json["file_bytes"] = file_bytes;
+      if (is_packed) json["gguf_bytes"] = gguf_bytes;
+      json["seconds"] = seconds.count();
     }
+    if (!ModelGoesToStdout(flags.output)) try {
+        session.terminal.Note(
+            fmt::format("wrote {}: {}", Escaped(flags.output), Summary(after, file_bytes, plan)));
+      } catch (const std::bad_alloc&) {
+        // The model is in its place: where there is no memory to say so, nothing has failed.
+      }
   } else if (!session.wants_json()) {
     PrintOut(Summary(after, gguf_bytes, plan) + (is_packed ? " before packing\n" : "\n"));
   }
