@@ -9,8 +9,8 @@ report_html() {
   local quern=$root/build/release/quern data=$root/tests/data/fixture type
   "$quern" convert -q "$data/meta-2" -o "$work/f16.gguf" || return 1
   for type in q8_0 q4_0 q2_k; do "$quern" quantize -q --force "$work/f16.gguf" -t $type -o "$work/$type.gguf" || return 1; done
-  local text=(--text "$data/austen.txt" --chunks 24 --reference "$work/f16.gguf")
-  "$quern" perplexity "$work"/q*.gguf "${text[@]}" --max-kld 0.01 --html "$work/several.html" >/dev/null
+  local text=(--text "$data/austen.txt" --reference "$work/f16.gguf")
+  "$quern" perplexity "$work"/q*.gguf "${text[@]}" --chunks 24 --max-kld 0.01 --html "$work/several.html" >/dev/null
   "$quern" perplexity "$work/q4_0.gguf" "${text[@]}" --chunks 4 --per-tensor --html "$work/tensors.html" >/dev/null || return 1
   local page look size scheme
   for page in several tensors; do
@@ -46,7 +46,7 @@ EOF
       [ "$scheme" = Dark ] && flags+=(--force-dark-mode --enable-features=WebUIDarkMode --blink-settings=preferredColorScheme=0)
       timeout 120 $browser "${flags[@]}" --dump-dom "file://$work/measure.html" >"$work/dom" 2>"$work/log" ||
         { tail -n 5 "$work/log"; rm -rf "$work"; return 1; }
-      grep -o '<pre>plots [1-9][0-9]* faults .*</pre>' "$work/dom" | sed "s,^,$page $look: ,"
+      grep -o '<pre>plots [1-9][0-9]* faults .*</pre>' "$work/dom" | sed "s|^|$page $look: |"
       grep -q '<pre>plots [1-9][0-9]* faults 0 ' "$work/dom" || { echo "$page is drawn badly"; rm -rf "$work"; return 1; }
       timeout 120 $browser "${flags[@]}" --screenshot="$logs/report-$page-${size%,*}-$scheme.png" "file://$work/$page.html" 2>"$work/log" ||
         { tail -n 5 "$work/log"; rm -rf "$work"; return 1; }
