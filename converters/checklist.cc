@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "converters/faults.h"
+#include "converters/hf_folder.h"
 #include "formats/core/file.h"
 
 namespace quern {
@@ -164,7 +165,7 @@ std::vector<Finding> VerifyChecklist(const std::string& folder, Progress* progre
   const std::vector<Task> tasks = ReadTasks(folder);
   Faults faults;
   if (tasks.empty()) {
-    faults.Note(NoChecklist(folder));
+    if (!IsHfPath(folder)) faults.Note(NoChecklist(folder));
   } else {
     VerifyTasks(tasks, progress, faults);
   }

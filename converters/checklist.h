@@ -28,7 +28,7 @@ Checklist ParseChecklist(std::string_view text);
 // Compares the files of `folder` with its checklist.chk, and tokenizer.model one level above with
 // tokenizer_checklist.chk there, where these exist. A stale sum of params.json and a malformed
 // line are warnings (released checklists have both), a wrong sum or a missing file is an error. A
-// folder without a checklist gives one note.
+// folder in Meta's layout without a checklist gives one note; Hugging Face's have none.
 // Throws: Error kSystem if a file cannot be read.
 std::vector<Finding> VerifyChecklist(const std::string& folder, Progress* progress = nullptr);
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "converters/gguf_checkpoint.h"
+#include "converters/hf_checkpoint.h"
 #include "converters/meta_checkpoint.h"
 #include "converters/meta_folder.h"
 #include "converters/shard_store.h"
@@ -17,7 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<const ConverterInfo*, 2> kConverters = {&kMetaConverter, &kGgufConverter};
+constexpr std::array<const ConverterInfo*, 3> kConverters = {&kHfConverter, &kMetaConverter,
+                                                              &kGgufConverter};
 
 const ConverterInfo* FindConverter(const std::string& path) {
   const auto found = std::find_if(kConverters.begin(), kConverters.end(),
@@ -53,40 +55,36 @@ std::string MetaSubfolder(const std::string& folder) {
 struct OtherLayout {
   std::string_view file, description;
 };
-constexpr std::array<OtherLayout, 8> kOtherLayouts = {{
+constexpr std::array<OtherLayout, 3> kOtherLayouts = {{
     {"consolidated.safetensors", "weights in consolidated.safetensors (Mistral's layout)"},
     {"adapter_config.json", "a LoRA adapter (PEFT)"},
-    {"model.safetensors", "Hugging Face's layout"},
-    {"model.safetensors.index.json", "Hugging Face's layout"},
-    {"pytorch_model.bin", "Hugging Face's layout"},
-    {"pytorch_model.bin.index.json", "Hugging Face's layout"},
-    {"config.json", "Hugging Face's layout"},
     {".metadata", "a distributed checkpoint of torch.distributed"},
 }};
 
-// Returns the shards of a checkpoint in Meta's layout, and nothing for other paths.
+// Returns the files of weights of a checkpoint in several files, and nothing for other paths.
 std::vector<std::string> ShardsOf(const std::string& path) {
-  if (FindConverter(path) != &kMetaConverter) return {};
-  Faults ignored;
-  return ListMetaFolder(path, ignored).shards;
+  const ConverterInfo* converter = FindConverter(path);
+  if (converter == nullptr || converter->shards == nullptr) return {};
+  return converter->shards(path);
 }
 
 // Returns the error for a folder that no converter reads.
 Error UnknownFolder(const std::string& folder) {
   const std::string meta = MetaSubfolder(folder);
-  std::string hint = "give a folder with params.json, consolidated.00.pth and tokenizer.model";
+  std::string hint = "give a folder with params.json, consolidated.00.pth and tokenizer.model, or with "
+                     "config.json and model.safetensors";
   if (!meta.empty()) hint = "did you mean " + Quoted(meta) + "?";
   for (const OtherLayout& layout : kOtherLayouts) {
     if (!Exists(folder, layout.file)) continue;
     return UnsupportedError("checkpoint.layout", "this folder has " + std::string(layout.description))
         .File(folder)
         .Found(layout.file)
-        .Expected("Meta's layout, which is what this version reads")
+        .Expected("Meta's or Hugging Face's layout, which is what this version reads")
         .Hint(hint);
   }
   return DataError("input.unknown-format", "no checkpoint in this folder")
       .File(folder)
-      .Expected("params.json and consolidated.NN.pth")
+      .Expected("params.json and consolidated.NN.pth, or config.json and model.safetensors")
       .Hint(hint);
 }
 
@@ -101,7 +99,8 @@ Error UnknownPath(const std::string& path) {
   if (kind == FileKind::kSafetensors) {
     return UnsupportedError("checkpoint.layout", "this is a safetensors file")
         .File(path)
-        .Expected("Meta's .pth files or GGUF, which is what this version reads");
+        .Expected("config.json beside it")
+        .Hint("copy config.json and the tokenizer from the same release, and give their folder");
   }
   return WrongKind(kind, head, path, "a checkpoint");
 }
@@ -131,11 +130,12 @@ std::vector<std::string> InputFilesOf(const std::string& path) {
 
 std::vector<Finding> CheckCheckpoint(const std::string& path, const CheckpointOptions& options) {
   Faults faults;
-  if (FindConverter(path) == &kMetaConverter) {
-    TryOpenMetaPath(path, options, faults);
+  std::error_code error;
+  if (!fs::exists(path, error)) OpenCheckpoint(path, options);  // throws
+  const ConverterInfo* converter = FindConverter(path);
+  if (converter != nullptr && converter->try_open != nullptr) {
+    converter->try_open(path, options, faults);
   } else {
-    std::error_code error;
-    if (!fs::exists(path, error)) OpenCheckpoint(path, options);  // throws
     faults.Try([&] { OpenCheckpoint(path, options); });
   }
   return std::move(faults).TakeFindings();
@@ -162,6 +162,7 @@ std::vector<Finding> CheckStorageSums(const std::string& path, Progress* progres
   Faults faults, ignored;
   for (const std::string& shard : shards) {
     ignored.Try([&] {
+      if (DetectKind(shard) != FileKind::kTorchZip) return;  // safetensors has no sums
       const InputFile file(shard);
       const TorchCheckpoint checkpoint = TorchCheckpoint::Open(file);
       for (size_t i = 0; i < checkpoint.storages().size(); ++i) {

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "converters/faults.h"
 #include "formats/core/finding.h"
 #include "formats/core/log.h"
 #include "formats/core/stream.h"
@@ -42,16 +43,24 @@ struct ConverterInfo {
   std::unique_ptr<TensorStore> (*open)(const std::string& path, const CheckpointOptions& options);
   // Returns every file that `open` would read.
   std::vector<std::string> (*input_files)(const std::string& path);
+  // As `open`, but returns nothing where anything is wrong, and adds all that can be told to
+  // `faults`. Null for kinds that end at their first fault.
+  std::unique_ptr<TensorStore> (*try_open)(const std::string& path,
+                                           const CheckpointOptions& options,
+                                           Faults& faults) = nullptr;
+  // Returns the files that hold the weights, for looking at each on its own. Null for kinds of one
+  // file.
+  std::vector<std::string> (*shards)(const std::string& path) = nullptr;
 };
 
 // Returns the table, in the order in which kinds are tried.
 std::span<const ConverterInfo* const> AllConverters();
 
-// Opens any checkpoint: a folder in Meta's layout, one .pth file with params.json beside it, or a
-// model file (GGUF).
+// Opens any checkpoint: a folder in Meta's or Hugging Face's layout, one .pth file with params.json
+// or safetensors file with config.json beside it, or a model file (GGUF).
 // Throws: Error kSystem "file.open" if there is nothing at `path`; kUnsupported
-// "checkpoint.layout" for kinds that this version names but does not read (Hugging Face's folders,
-// safetensors, …); kData "input.unknown-format" otherwise; and whatever the converter throws.
+// "checkpoint.layout" for kinds that this version names but does not read (adapters, Mistral's
+// layout, …); kData "input.unknown-format" otherwise; and whatever the converter throws.
 std::unique_ptr<TensorStore> OpenCheckpoint(const std::string& path,
                                             const CheckpointOptions& options = {});
 

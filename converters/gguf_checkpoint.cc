@@ -62,7 +62,12 @@ std::unique_ptr<TensorStore> Open(const std::string& path, const CheckpointOptio
 
 }  // namespace
 
-const ConverterInfo kGgufConverter = {"gguf", "a model in one file: GGUF", Recognizes, Open,
-                                      ModelFilesOf};
+const ConverterInfo kGgufConverter = {
+    .name = "gguf",
+    .description = "a model in one file: GGUF",
+    .recognizes = Recognizes,
+    .open = Open,
+    .input_files = ModelFilesOf,
+};
 
 }  // namespace quern

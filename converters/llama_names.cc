@@ -85,7 +85,7 @@ std::optional<ForeignRelease> UnsupportedMetaTensor(std::string_view name) {
   }
   if (has("self_attn.") || has("embed_tokens.") || name == "lm_head.weight") {
     return ForeignRelease{"a file of Hugging Face's layout",
-                          "this version reads Meta's layout (the folder original/ of the repository)"};
+                          "give its folder, with config.json beside the weights"};
   }
   return std::nullopt;
 }

@@ -9,6 +9,7 @@
 #include "converters/meta_layout.h"
 #include "converters/params_json.h"
 #include "converters/rope_scaling.h"
+#include "converters/side_file.h"
 #include "converters/tokenizer_import.h"
 #include "formats/core/check.h"
 #include "formats/formats.h"
@@ -71,19 +72,8 @@ class MetaCheckpoint final : public TensorStore {
   Manifest manifest_;
 };
 
-// Throws: if the bytes are those of something that was saved in place of the file.
-void RefuseForeign(ByteView bytes, const std::string& file, std::string_view wanted) {
-  const ByteView head = bytes.first(std::min(bytes.size(), kDetectBytes));
-  switch (const FileKind kind = DetectKind(head, file)) {
-    case FileKind::kGitLfsPointer:
-    case FileKind::kHtml:
-    case FileKind::kForeign: throw WrongKind(kind, head, file, wanted);
-    default: break;  // the parser says what is wrong
-  }
-}
-
 MetaParams ReadParams(std::string_view text, const std::string& file) {
-  RefuseForeign(AsBytes(text), file, "params.json");
+  RefuseForeign(text, file, "params.json");
   return ParseMetaParams(text, file);
 }
 
@@ -109,7 +99,7 @@ void OpenShards(Parts& parts, const CheckpointOptions& options, Faults& faults) 
 
 Tokenizer ReadTokenizer(const Parts& parts) {
   const ByteView bytes = AsBytes(*parts.tokenizer_bytes);
-  RefuseForeign(bytes, parts.tokenizer_file, "a tokenizer.model");
+  RefuseForeign(*parts.tokenizer_bytes, parts.tokenizer_file, "a tokenizer.model");
   const bool is_llama31 = parts.params && parts.params->use_scaled_rope;
   return ReadMetaTokenizer(bytes, parts.tokenizer_file,
                            is_llama31 ? TiktokenNames::kLlama31 : TiktokenNames::kLlama3);
@@ -126,10 +116,10 @@ void CompleteManifest(MetaCheckpoint& store, const MetaParams& params, Tokenizer
   manifest.spec->rope_theta = static_cast<float>(RopeThetaOf(params, inputs));
   ContextLength context = ContextLengthOf(params, inputs, options.context_length);
   manifest.spec->context_length = context.length;
-  manifest.provenance = {QUERN_VERSION, "meta", std::move(context.source)};
+  manifest.provenance = {QUERN_VERSION, "", std::move(context.source)};
   if (params.use_scaled_rope) {
     store.AddRopeDivisors(RopeDivisors(RopeThetaOf(params, inputs), params.head_dim(),
-                                       RopeScalingFactor(params)));
+                                       {.factor = RopeScalingFactor(params)}));
   }
 }
 
@@ -248,6 +238,11 @@ std::unique_ptr<TensorStore> Open(const std::string& path, const CheckpointOptio
   return store;
 }
 
+std::vector<std::string> Shards(const std::string& path) {
+  Faults ignored;  // CheckCheckpoint reports them
+  return ListMetaFolder(path, ignored).shards;
+}
+
 std::vector<std::string> InputFiles(const std::string& path) {
   Faults faults;
   MetaFolder folder = ListMetaFolder(path, faults);
@@ -304,8 +299,13 @@ std::unique_ptr<TensorStore> TryOpenMetaPath(const std::string& path,
 }
 
 const ConverterInfo kMetaConverter = {
-    "meta",
-    "Meta's layout: params.json, consolidated.NN.pth, tokenizer.model (Llama 1 to 3.3, Code Llama)",
-    Recognizes, Open, InputFiles};
+    .name = "meta",
+    .description = "Meta's layout: params.json, consolidated.NN.pth, tokenizer.model (Llama 1 to 3.3, Code Llama)",
+    .recognizes = Recognizes,
+    .open = Open,
+    .input_files = InputFiles,
+    .try_open = TryOpenMetaPath,
+    .shards = Shards,
+};
 
 }  // namespace quern

@@ -171,7 +171,7 @@ double RopeThetaOf(const MetaParams& params, const MetaRuleInputs& inputs) {
 ContextLength ContextLengthOf(const MetaParams& params, const MetaRuleInputs& inputs,
                               std::optional<uint32_t> requested) {
   if (requested) return {*requested, "--context"};
-  if (params.max_seq_len) return {*params.max_seq_len, "params.json max_seq_len"};
+  if (params.max_seq_len) return {*params.max_seq_len, "stated by the checkpoint"};
   const auto rule =
       std::find_if(kContextRules.begin(), kContextRules.end(),
                    [&](const ContextRule& r) { return r.applies(params, inputs); });

@@ -45,7 +45,7 @@ double RopeThetaOf(const MetaParams& params, const MetaRuleInputs& inputs);
 
 struct ContextLength {
   uint32_t length = 0;
-  std::string source;  // for Provenance: "params.json max_seq_len", "rule: llama 2 (norm_eps 1e-5)"
+  std::string source;  // for Provenance: "stated by the checkpoint", "rule: llama 2 (norm_eps 1e-5)"
 };
 // Returns the context length, which Meta's releases do not store: `requested` (--context), else
 // max_seq_len, else the first rule of a table that fits.

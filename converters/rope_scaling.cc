@@ -5,8 +5,9 @@
 
 namespace quern {
 
-std::vector<float> RopeDivisors(double theta, uint32_t head_dim, double factor) {
-  constexpr double kOriginalContext = 8192, kLowFrequency = 1, kHighFrequency = 4;
+std::vector<float> RopeDivisors(double theta, uint32_t head_dim,
+                                const RopeFrequencyScaling& scaling) {
+  const auto& [factor, low, high, original_context] = scaling;
   std::vector<float> divisors;  // [head_dim / 2]
   divisors.reserve(head_dim / 2);
   for (uint32_t i = 0; i < head_dim; i += 2) {
@@ -14,11 +15,11 @@ std::vector<float> RopeDivisors(double theta, uint32_t head_dim, double factor) 
     const auto power = static_cast<float>(std::pow(theta, static_cast<double>(i) / head_dim));
     const double wavelength = 2 * std::numbers::pi / static_cast<double>(1.0f / power);
     double divisor = 1;
-    if (wavelength > kOriginalContext / kLowFrequency) {
+    if (wavelength > original_context / low) {
       divisor = factor;
-    } else if (wavelength >= kOriginalContext / kHighFrequency) {
+    } else if (wavelength >= original_context / high) {
       const double smooth =
-          (kOriginalContext / wavelength - kLowFrequency) / (kHighFrequency - kLowFrequency);
+          (original_context / wavelength - low) / (high - low);
       divisor = 1 / ((1 - smooth) / factor + smooth);
     }
     divisors.push_back(static_cast<float>(divisor));

@@ -209,8 +209,8 @@ std::string SpecialTokenName(uint32_t i, TiktokenNames names) {
   }
 }
 
-// Finds Code Llama's infilling tokens. They are ordinary pieces, known by their text alone.
-// Source: llama/tokenizer.py of meta-llama/codellama.
+}  // namespace
+
 void FindInfillTokens(Tokenizer& tokenizer) {
   for (size_t id = 0; id < tokenizer.tokens.size(); ++id) {
     const std::string_view text = tokenizer.tokens[id];
@@ -221,8 +221,6 @@ void FindInfillTokens(Tokenizer& tokenizer) {
     if (text == "▁<EOT>") tokenizer.eot_id = id32;
   }
 }
-
-}  // namespace
 
 std::string ByteLevelText(std::string_view bytes) {
   // The bytes that do not print map to U+0100, U+0101, … in ascending order.
@@ -302,8 +300,8 @@ void PadTokenizer(Tokenizer& tokenizer, uint64_t n_rows, std::string_view file) 
     throw DataError("tokenizer.too-long", "the vocabulary has more tokens than the embedding rows")
         .File(file)
         .Found(std::to_string(n_tokens) + " tokens")
-        .Expected("at most " + std::to_string(n_rows) + ", the rows of tok_embeddings.weight")
-        .Hint("tokenizer.model is of another model than the weights");
+        .Expected("at most " + std::to_string(n_rows) + ", the rows of the token embedding")
+        .Hint("the vocabulary is of another model than the weights, or the embedding was not resized for it");
   }
   if (n_tokens == n_rows) return;
   // A piece may itself be called "[PAD…]"; equal texts would make llama.cpp abort.

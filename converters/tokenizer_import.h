@@ -33,6 +33,10 @@ Tokenizer ReadTiktokenModel(ByteView bytes, std::string_view file, TiktokenNames
 // Source: encoder.py of openai/gpt-2, bytes_to_unicode.
 std::string ByteLevelText(std::string_view bytes);
 
+// Sets the ids of Code Llama's infilling tokens, which are known by their text alone.
+// Source: llama/tokenizer.py of meta-llama/codellama.
+void FindInfillTokens(Tokenizer& tokenizer);
+
 // Makes the vocabulary as long as the embedding has rows: rows beyond the last token get the text
 // "[PAD<id>]", the type kUnused and (where there are scores) the score -10000, as llama.cpp's
 // converter gives them.

@@ -64,9 +64,13 @@ const CommandInfo kConvertCommand = {
         "  quern convert Llama-2-7b/ -t f16 -o llama-2-7b.gguf   matrices as f16\n"
         "  quern convert Llama-2-7b/ | zstd > llama-2-7b.gguf.zst\n",
     .notes =
-        "IN is a folder in Meta's layout (consolidated.NN.pth, params.json, tokenizer.model), one "
-        ".pth file\n"
-        "beside its params.json, or a GGUF file; without IN, a GGUF stream from standard input.\n"
+        "IN is a folder in Meta's layout (consolidated.NN.pth, params.json, tokenizer.model) or "
+        "Hugging\n"
+        "Face's (config.json, model*.safetensors or pytorch_model*.bin, tokenizer.model or "
+        "tokenizer.json),\n"
+        "one .pth or .safetensors file beside its configuration, or a GGUF file; without IN, a GGUF "
+        "stream\n"
+        "from standard input.\n"
         "With type source, matrices keep their type and vectors become f32.\n",
     .make = [] { return std::unique_ptr<Command>(std::make_unique<ConvertCommand>()); },
 };

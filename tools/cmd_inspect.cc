@@ -12,6 +12,7 @@
 #include "formats/formats.h"
 #include "formats/imatrix_file.h"
 #include "formats/json_limits.h"
+#include "formats/safetensors.h"
 #include "formats/sentencepiece_model.h"
 #include "formats/torch_checkpoint.h"
 #include "tools/command.h"
@@ -109,6 +110,32 @@ std::string ShowTorch(const std::string& path, bool as_json) {
                      table.ToString());
 }
 
+// One safetensors file by itself: its tensors in the order of their bytes.
+std::string ShowSafetensors(const std::string& path, bool as_json) {
+  const InputFile bytes(path);
+  const SafetensorsFile file = SafetensorsFile::Open(bytes);
+  if (as_json) {
+    Json json = {{"schema", "quern.safetensors/1"}, {"tensors", Json::array()}};
+    for (const SafetensorsTensor& tensor : file.tensors()) {
+      json["tensors"].push_back({{"name", Escaped(tensor.name)},
+                                 {"type", tensor.dtype_name},
+                                 {"shape", tensor.shape},
+                                 {"bytes", tensor.size_bytes}});
+    }
+    return json.dump(2);
+  }
+  Table table({{"tensor"}, {"type"}, {"shape"}, {"bytes", Align::kRight}});
+  uint64_t n_bytes = 0;
+  for (const SafetensorsTensor& tensor : file.tensors()) {
+    n_bytes += tensor.size_bytes;
+    table.AddRow({Escaped(tensor.name), std::string(tensor.dtype_name),
+                  fmt::format("[{}]", fmt::join(tensor.shape, ", ")),
+                  fmt::format("{}", tensor.size_bytes)});
+  }
+  return fmt::format("safetensors: {} tensors, {}\n\n{}", file.tensors().size(),
+                     HumanBytes(n_bytes), table.ToString());
+}
+
 // A configuration by itself: its members, and those that quern reads checked for kind.
 std::string ShowJson(const std::string& path, bool as_json) {
   const std::string text = ReadWholeFile(path, kMaxSideFileBytes);
@@ -199,6 +226,8 @@ class InspectCommand final : public Command {
       case FileKind::kTorchLegacy:
       case FileKind::kTar:
         return ShowTorch(path, as_json);
+      case FileKind::kSafetensors:
+        return ShowSafetensors(path, as_json);
       case FileKind::kSentencePiece:
         return ShowSentencePiece(path, as_json);
       case FileKind::kTiktoken:
@@ -227,7 +256,7 @@ const CommandInfo kInspectCommand = {
         "tensors\n"
         "  quern inspect Llama-2-7b/                   a checkpoint folder, as it would be "
         "converted\n"
-        "  quern inspect consolidated.00.pth           one shard\n"
+        "  quern inspect consolidated.00.pth           one shard; also model.safetensors\n"
         "  quern inspect tokenizer.model\n"
         "  quern inspect imatrix.gguf                  importance of columns, either layout\n",
     .notes =

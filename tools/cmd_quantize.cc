@@ -185,7 +185,7 @@ const CommandInfo kQuantizeCommand = {
     .summary = "Turn a checkpoint or GGUF into a quantized GGUF, in one pass",
     .usage = "quantize [IN] -t TYPE [-o OUT]",
     .examples =
-        "  quern quantize Llama-2-7b/ -t q4_0 -o q4_0.gguf       straight from Meta's shards\n"
+        "  quern quantize Llama-2-7b/ -t q4_0 -o q4_0.gguf       straight from a folder\n"
         "  quern quantize llama-2-7b.gguf -t q8_0 -o q8_0.gguf   from a GGUF file\n"
         "  quern convert Llama-2-7b/ | quern quantize -t q4_0 > q4_0.gguf\n"
         "  quern quantize Llama-2-7b/ -t q4_0 -n --explain       each tensor's type, and the size; "

@@ -18,8 +18,8 @@ namespace quern {
 // `quern.*` keys; equal for equal inputs and flags.
 struct Provenance {
   std::string quern_version;          // of the pass that converted it; empty if quern did not
-  std::string source_format;          // "meta", "huggingface", …; empty if unknown
-  std::string context_length_source;  // "--context", "params.json max_seq_len", "rule: …"; or empty
+  std::string source_format;          // of a GGUF that says so; empty otherwise
+  std::string context_length_source;  // "--context", "stated by the checkpoint", "rule: …"; or empty
 
   bool operator==(const Provenance&) const = default;
 };

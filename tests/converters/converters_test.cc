@@ -45,14 +45,13 @@ TEST(Converters, NameWhatTheyDoNotRead) {
     const char* file;
     const char* word;
   };
-  for (const Case& c : {Case{"config.json", "Hugging Face"}, Case{"model.safetensors", "Hugging Face"},
-                        Case{"adapter_config.json", "LoRA"},
+  for (const Case& c : {Case{"adapter_config.json", "LoRA"},
                         Case{"consolidated.safetensors", "Mistral"},
                         Case{".metadata", "torch.distributed"}}) {
     const TempFolder folder;
     std::ofstream(folder / c.file) << "{}";
     ExpectError(Caught([&] { OpenCheckpoint(folder.path()); }), ErrorCode::kUnsupported,
-                "checkpoint.layout", {folder.path(), c.file, c.word, "Meta's layout"});
+                "checkpoint.layout", {folder.path(), c.file, c.word, "Meta's or Hugging Face's layout"});
     EXPECT_TRUE(InputFilesOf(folder.path()).empty());
     const auto findings = CheckCheckpoint(folder.path());
     ASSERT_EQ(findings.size(), 1u);
@@ -62,10 +61,9 @@ TEST(Converters, NameWhatTheyDoNotRead) {
 
 TEST(Converters, PointToTheMetaFolderInside) {
   const TempFolder folder;
-  std::ofstream(folder / "config.json") << "{}";
   testing::WriteFiles(folder / "original", testing::MakeCheckpoint({}));
-  ExpectError(Caught([&] { OpenCheckpoint(folder.path()); }), ErrorCode::kUnsupported,
-              "checkpoint.layout", {"did you mean", "original"});
+  ExpectError(Caught([&] { OpenCheckpoint(folder.path()); }), ErrorCode::kData,
+              "input.unknown-format", {"did you mean", "original"});
   EXPECT_EQ(OpenCheckpoint(folder / "original")->manifest().spec->d_model, 64u);
 }
 

@@ -179,7 +179,7 @@ TEST(MetaCheckpoint, HasTheNumbersOfItsGeneration) {
     EXPECT_EQ(spec.d_ff, testing::FeedForwardSize({}));
     EXPECT_EQ(spec.head_dim, 4u);
     EXPECT_EQ(manifest.tokenizer.tokens.size(), want.vocab);
-    EXPECT_EQ(manifest.provenance.source_format, "meta");
+    EXPECT_EQ(manifest.provenance.source_format, "");
     EXPECT_FALSE(manifest.provenance.quern_version.empty());
     EXPECT_TRUE(manifest.provenance.context_length_source.starts_with("rule: "));
     const size_t n_tensors = 2 + 9 * 2 + (want.tied ? 0u : 1u) + (want.scaled ? 1u : 0u);
@@ -606,7 +606,7 @@ TEST(Fixture, HasItsNumbers) {
                        .rope_linear_factor = std::nullopt, .tied_embeddings = false};
   EXPECT_EQ(*manifest.spec, want);
   EXPECT_EQ(manifest.n_elems(), 3672320u);
-  EXPECT_EQ(manifest.provenance.context_length_source, "params.json max_seq_len");
+  EXPECT_EQ(manifest.provenance.context_length_source, "stated by the checkpoint");
   EXPECT_EQ(manifest.tokenizer.tokens.size(), 1024u);
 }
 

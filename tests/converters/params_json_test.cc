@@ -89,7 +89,7 @@ TEST(ParseMetaParams, TakesNestedAndIgnoresUnknownKeys) {
   EXPECT_EQ(params.norm_eps, 1e-6);
   const ContextLength context = ContextLengthOf(params, {}, std::nullopt);
   EXPECT_EQ(context.length, 512u);
-  EXPECT_EQ(context.source, "params.json max_seq_len");
+  EXPECT_EQ(context.source, "stated by the checkpoint");
   EXPECT_EQ(ContextLengthOf(params, {}, 33).source, "--context");
   EXPECT_EQ(ContextLengthOf(params, {}, 33).length, 33u);
 }

@@ -20,7 +20,7 @@ TEST(RopeDivisors, AreThoseOfTheReleases) {
       {128, 32, 29, {1.234937, 1.651329, 2.276659, 3.292263, 5.171597, 9.66673}}, // 3.2 3B
   };
   for (const Case& c : cases) {
-    const std::vector<float> divisors = RopeDivisors(500000, c.head_dim, c.factor);
+    const std::vector<float> divisors = RopeDivisors(500000, c.head_dim, {.factor = c.factor});
     ASSERT_EQ(divisors.size(), c.head_dim / 2);
     for (size_t i = 0; i < divisors.size(); ++i) {
       const double want = i < c.n_ones                      ? 1.0

@@ -1,5 +1,5 @@
 // The published list of malformed files (make_bad_inputs.py), where it is at hand: class, id and
-// words of every zip, pickle and JSON case. Our own list, which goes further, is in
+// words of every zip, pickle, safetensors and JSON case. Our own list, which goes further, is in
 // hostile_torch_test.cc. QUERN_SHOW_MESSAGES=1 prints every message.
 #include <gtest/gtest.h>
 
@@ -9,6 +9,7 @@
 
 #include "formats/core/file.h"
 #include "formats/json_limits.h"
+#include "formats/safetensors.h"
 #include "formats/torch_checkpoint.h"
 
 namespace quern {
@@ -26,6 +27,9 @@ std::optional<Error> TryFile(const std::string& path) {
       if (const auto map = json.Find("weight_map")) {
         for (const auto& [tensor, shard] : map->items()) CheckShardName(shard.String(), path);
       }
+    } else if (path.ends_with(".safetensors")) {
+      const InputFile file(path);
+      SafetensorsFile::Open(file);
     } else {
       const InputFile file(path);
       TorchCheckpoint::Open(file).VerifyAllCrcs();
@@ -52,7 +56,7 @@ TEST(BadInputsTest, EveryCaseGetsItsClassIdAndWords) {
   for (const auto& item : ParseJson(text, "manifest.json").items()) {
     const JsonValue& entry = item.value;
     const std::string id(entry.Find("id")->String());
-    if (id[0] != 'p' && id[0] != 'k' && id[0] != 'j') continue;
+    if (id[0] != 'p' && id[0] != 'k' && id[0] != 'j' && id[0] != 's') continue;
     ++n_cases;
     const auto error = TryFile((folder / entry.Find("file")->String()).string());
     const std::string_view cls = entry.Find("cls")->String();
@@ -70,7 +74,7 @@ TEST(BadInputsTest, EveryCaseGetsItsClassIdAndWords) {
     if (std::getenv("QUERN_SHOW_MESSAGES") != nullptr)
       printf("%s\n    %s\n", id.c_str(), error->what());
   }
-  EXPECT_GT(n_cases, 40);
+  EXPECT_GT(n_cases, 55);
   fs::remove_all(folder);
 }
 

@@ -1,0 +1,1 @@
+quern check data/stories260K/hf

@@ -1,0 +1,1 @@
+quern inspect data/stories260K/hf/model.safetensors
