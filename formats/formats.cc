@@ -129,6 +129,10 @@ bool LooksLikeHtml(std::string_view text) {
 
 // A safetensors file begins with the length of its JSON header.
 bool LooksLikeSafetensors(ByteView head) { return head.size() >= 9 && head[8] == '{'; }
+bool IsSafetensors(ByteView head) {
+  constexpr uint64_t kMaxHeaderBytes = 100'000'000;
+  return LooksLikeSafetensors(head) && LoadLE<uint64_t>(head.data()) <= kMaxHeaderBytes;
+}
 
 // A tiktoken vocabulary has lines of base64, a space, and a rank.
 bool LooksLikeTiktoken(std::string_view text) {
@@ -214,6 +218,8 @@ std::string_view DescriptionOf(FileKind kind) { return kDescriptions[static_cast
 FileKind DetectKind(ByteView head, std::string_view path) {
   // Its count of entries may look like any magic, but nothing else has a name of a weight there.
   if (LooksLikeImatrix(head)) return FileKind::kImatrix;
+  // A header's length may look like a magic of two to four bytes: 640 like a pickle's.
+  if (IsSafetensors(head)) return FileKind::kSafetensors;
   if (const Magic* magic = FindMagic(head)) return magic->kind;
   const std::string_view text = AsText(head);
   if (LooksLikeHtml(text)) return FileKind::kHtml;

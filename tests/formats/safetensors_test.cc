@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "formats/core/error.h"
+#include "formats/formats.h"
 
 namespace quern {
 namespace {
@@ -63,6 +64,16 @@ TEST(Safetensors, LegalOddities) {
   EXPECT_EQ(opened.file.Find("scalar")->size_bytes, 8u);
   EXPECT_EQ(opened.file.Find("none")->size_bytes, 0u);
   EXPECT_EQ(opened.file.Find("half")->elem_bits, 4u);
+}
+
+// Headers of 640 and of 35615 bytes begin as a pickle and as gzip do.
+TEST(Safetensors, LengthsThatLookLikeOtherFormats) {
+  for (const size_t n_bytes : {0x280u, 0x8b1fu}) {
+    const std::string header = R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})";
+    const std::string text = File(header + std::string(n_bytes - header.size(), ' '), 4);
+    EXPECT_EQ(Opened(text).file.tensors().size(), 1u);
+    EXPECT_EQ(DetectKind(AsBytes(text), "x"), FileKind::kSafetensors) << n_bytes;
+  }
 }
 
 struct Hostile {
