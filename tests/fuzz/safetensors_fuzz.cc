@@ -8,6 +8,7 @@
 #include "formats/safetensors.h"
 
 namespace {
+__extension__ using Uint128 = unsigned __int128;
 void Require(bool condition) {
   if (!condition) abort();
 }
@@ -18,12 +19,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const MemoryBytes bytes({data, size}, "fuzz.safetensors");
   try {
     const SafetensorsFile file = SafetensorsFile::Open(bytes);
-    unsigned __int128 end = 8 + static_cast<unsigned __int128>(LoadLE<uint64_t>(data));
+    Uint128 end = 8 + static_cast<Uint128>(LoadLE<uint64_t>(data));
     for (const SafetensorsTensor& tensor : file.tensors()) {
       Require(tensor.file_offset == end);
-      unsigned __int128 bits = tensor.elem_bits;
+      Uint128 bits = tensor.elem_bits;
       for (const uint64_t dim : tensor.shape) bits *= dim;
-      Require(bits == static_cast<unsigned __int128>(tensor.size_bytes) * 8);
+      Require(bits == static_cast<Uint128>(tensor.size_bytes) * 8);
       end += tensor.size_bytes;
       Require(file.Find(tensor.name) == &tensor);
       std::vector<uint8_t> out(tensor.size_bytes);
