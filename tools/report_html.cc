@@ -28,7 +28,7 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid var(--grid); text-align: right; overflow-wrap: normal; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; } td { white-space: nowrap; vertical-align: top; } td small { color: var(--soft); }
 .passed { color: var(--c2); } .failed { color: var(--c1); } .undecided { color: var(--c4); }
 .passed, .failed, .undecided { font-weight: 600; }
 svg { width: 100%; height: auto; margin: 0.5rem 0; }
@@ -50,8 +50,15 @@ std::string Plus(const Estimate& estimate, int digits) {
                      digits + 1);
 }
 
-std::string Percent(const Estimate& fraction) {
-  return Plus({100 * fraction.value, 100 * fraction.standard_error}, 3);
+// The same in a cell, the error on a line of its own.
+std::string Cell(const Estimate& estimate, int digits) {
+  const std::string text = Plus(estimate, digits);
+  const size_t space = text.find(' ');
+  return text.substr(0, space) + "<br/><small>" + text.substr(space + 1) + "</small>";
+}
+
+std::string PercentCell(const Estimate& fraction) {
+  return Cell({100 * fraction.value, 100 * fraction.standard_error}, 3);
 }
 
 double MebibytesOf(const Report& report) {
@@ -94,13 +101,13 @@ void AppendModels(std::span<const Report> reports, std::string& out) {
     const double weights = std::max(1.0, static_cast<double>(report.model_weights));
     cells = {XmlEscaped(report.model_name), HumanBytes(report.model_bytes),
              fmt::format("{:.3f}", 8 * static_cast<double>(report.model_bytes) / weights),
-             Plus(report.perplexity, 4)};
-    if (baseline) cells.push_back(Plus(report.baseline->ln_perplexity_ratio, 6));
+             Cell(report.perplexity, 4)};
+    if (baseline) cells.push_back(Cell(report.baseline->ln_perplexity_ratio, 6));
     if (divergence) {
       const Divergence& d = *report.divergence;
-      cells.insert(cells.end(), {Plus(d.ln_perplexity_ratio, 6), Plus(d.kld.mean, 6),
-                                 fmt::format("{:.6f}", d.kld.maximum), Percent(d.rms_delta_p),
-                                 Percent(d.top1_agreement), Percent(d.flips)});
+      cells.insert(cells.end(), {Cell(d.ln_perplexity_ratio, 6), Cell(d.kld.mean, 6),
+                                 fmt::format("{:.6f}", d.kld.maximum), PercentCell(d.rms_delta_p),
+                                 PercentCell(d.top1_agreement), PercentCell(d.flips)});
     }
     AppendRow("td", cells, out);
   }

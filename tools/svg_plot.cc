@@ -53,7 +53,7 @@ class Axis {
     if (logarithmic_ && high_ - low_ > 1.2) {  // whole powers of ten, at most eight of them
       const double step = std::ceil((high_ - low_) / 8);
       for (double power = std::ceil(low_ / step) * step; power <= high_; power += step) {
-        ticks.push_back({Px(std::pow(10, power)), fmt::format("1e{:.0f}", power)});
+        ticks.push_back({Px(std::pow(10, power)), fmt::format("1e{:.0f}", power + 0.0)});
       }
       return ticks;
     }
@@ -62,7 +62,8 @@ class Axis {
     const double step = NiceStep((high - low) / 5);
     if (!(step > 0)) return ticks;
     for (double i = std::ceil(low / step); i <= std::floor(high / step); ++i) {
-      ticks.push_back({Px(i * step), fmt::format("{:.6g}", i * step)});
+      const double value = i * step + 0.0;  // Makes 0 of -0.
+      ticks.push_back({Px(value), fmt::format("{:.6g}", value)});
     }
     return ticks;
   }

@@ -220,6 +220,16 @@ TEST(SvgPlot, NumbersThatCannotBeDrawnAreLeftOut) {
   ExpectWellFormed(bars);
 }
 
+TEST(SvgPlot, NoughtHasNoSign) {
+  for (const bool logarithmic : {false, true}) {
+    Plot plot{.title = "t", .x_title = "x", .y_title = "y", .log_x = logarithmic};
+    plot.series.push_back({"s", {{logarithmic ? 1.0 : 0.0, 1, 0, ""}, {1000, 2, 0, ""}}, true});
+    const std::string svg = SvgOf(plot);
+    EXPECT_NE(svg.find(logarithmic ? ">1e0<" : ">0<"), std::string::npos) << svg;
+    EXPECT_EQ(svg.find("-0<"), std::string::npos) << svg;
+  }
+}
+
 // A point in the middle of the data's range lies in the middle of the plot.
 TEST(SvgPlot, PointsLieWhereTheyShould) {
   Plot plot{.title = "t", .x_title = "x", .y_title = "y"};
