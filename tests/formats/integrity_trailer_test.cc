@@ -1,6 +1,8 @@
 #include "formats/integrity_trailer.h"
 
+#include <algorithm>
 #include <random>
+#include <set>
 
 #include "tests/formats/gguf_builder.h"
 #include "tests/formats/testing.h"
@@ -117,14 +119,59 @@ TEST(IntegrityTrailer, EveryFlippedBitIsFound) {
   }
 }
 
+// In a file of 16 MiB. A tensor's hash knows nothing of the other tensors, so one check answers for
+// one flip in each of them, by name; what hits no tensor is checked alone.
 TEST(IntegrityTrailer, AHundredThousandRandomFlipsAreFound) {
+  constexpr size_t kTensors = 260, kTensorBytes = 65500;  // no multiple of 32: padding behind each
   auto b = testing::SmallLlama();
-  b.Tensor("blk.0.large.weight", {256, 128}, 1, testing::Pattern(65536));
+  b.infos.clear();
+  b.data.clear();
+  for (size_t i = 0; i < kTensors; ++i) {
+    b.Tensor(std::to_string(i), {655, kTensorBytes / 655}, 24,
+             testing::Pattern(kTensorBytes, static_cast<uint32_t>(i)));
+  }
   Bytes bytes = Seal(b.Build());
+  ASSERT_GT(bytes.size(), size_t{16} << 20);
+  std::vector<uint64_t> begins;
+  {
+    const GgufFile file(InMemory(bytes));
+    for (size_t i = 0; i < kTensors; ++i) begins.push_back(file.tensor_offset(i));
+  }
+  const auto Flip = [&](uint64_t bit) { bytes[bit / 8] ^= static_cast<uint8_t>(1 << (bit % 8)); };
+
   std::mt19937_64 random(7);
-  for (int round = 0; round < 100000; ++round) {
+  std::vector<uint64_t> elsewhere;
+  std::vector<std::vector<uint64_t>> rounds;  // of each, at most one bit in a tensor
+  std::vector<size_t> n_flips(kTensors);
+  for (int i = 0; i < 100000; ++i) {
     const uint64_t bit = random() % (bytes.size() * 8);
-    bytes[bit / 8] ^= static_cast<uint8_t>(1 << (bit % 8));
+    const auto after = std::upper_bound(begins.begin(), begins.end(), bit / 8);
+    if (after == begins.begin() || bit / 8 - *(after - 1) >= kTensorBytes) {
+      elsewhere.push_back(bit);
+      continue;
+    }
+    const size_t round = n_flips[static_cast<size_t>(after - begins.begin()) - 1]++;
+    if (round == rounds.size()) rounds.emplace_back();
+    rounds[round].push_back(bit);
+  }
+  EXPECT_GT(elsewhere.size(), 50U);
+  for (const std::vector<uint64_t>& bits : rounds) {
+    std::set<std::string> expected, found;
+    for (const uint64_t bit : bits) {
+      Flip(bit);
+      const auto after = std::upper_bound(begins.begin(), begins.end(), bit / 8);
+      expected.insert("'" + std::to_string(after - begins.begin() - 1) + "'");
+    }
+    for (const Finding& finding : Check(bytes)) {
+      ASSERT_EQ(finding.id, "trailer.tensor");
+      const size_t begin = finding.line.find("tensor '") + 7;
+      found.insert(finding.line.substr(begin, finding.line.find('\'', begin + 1) + 1 - begin));
+    }
+    for (const uint64_t bit : bits) Flip(bit);
+    ASSERT_EQ(found, expected);
+  }
+  for (const uint64_t bit : elsewhere) {
+    Flip(bit);
     bool is_error = false;
     const auto refused = ErrorOf([&] {
       for (const Finding& finding : Check(bytes)) {
@@ -132,7 +179,7 @@ TEST(IntegrityTrailer, AHundredThousandRandomFlipsAreFound) {
       }
     });
     ASSERT_TRUE(is_error || refused) << "bit " << bit;
-    bytes[bit / 8] ^= static_cast<uint8_t>(1 << (bit % 8));
+    Flip(bit);
   }
   EXPECT_TRUE(Check(bytes).empty());
 }
