@@ -69,10 +69,10 @@ class PerplexityCommand final : public Command {
       models.push_back(opened.back().get());
     }
     const auto reference = reference_.empty() ? nullptr : OpenCheckpoint(reference_, checkpoint);
+    std::optional<PerTensor> per_tensor;  // What it cannot do is told before the work.
+    if (per_tensor_) per_tensor.emplace(*models[0], *reference, text, options);
     std::vector<Report> reports = ComparePerplexity(models, reference.get(), text, options);
-    if (per_tensor_) {
-      reports[0].per_tensor = MeasurePerTensor(*models[0], *reference, text, options);
-    }
+    if (per_tensor) reports[0].per_tensor = per_tensor->Measure();
     session.terminal.End();
     if (session.json != "-") PrintOut(ReportsToText(reports));
     if (session.wants_json()) WriteJson(session, ReportsToJson(reports));

@@ -78,9 +78,9 @@ Json ToJson(const Verdict& verdict) {
   return json;
 }
 
-Json ToJson(const std::vector<TensorEffect>& effects) {
+Json ToJson(const PerTensorReport& report) {
   Json json = Json::array();
-  for (const TensorEffect& effect : effects) {
+  for (const TensorEffect& effect : report.effects) {
     json.push_back({{"tensor", Escaped(effect.name)},
                     {"reference_type", NameOf(effect.reference_type)},
                     {"model_type", NameOf(effect.model_type)},
@@ -135,7 +135,10 @@ Json ToJson(const Report& report) {
   if (report.divergence) json["reference"] = ToJson(*report.divergence);
   if (report.baseline) json["baseline"] = ToJson(*report.baseline);
   if (report.verdict) json["verdict"] = ToJson(*report.verdict);
-  if (!report.per_tensor.empty()) json["per_tensor"] = ToJson(report.per_tensor);
+  if (report.per_tensor) {
+    json["per_tensor_windows"] = report.per_tensor->windows;
+    json["per_tensor"] = ToJson(*report.per_tensor);
+  }
   json["series"] = ToJson(report.series);
   if (report.parts > 1) json["predictions"] = ToJson(report.predictions);
   return json;

@@ -1,6 +1,7 @@
 // Models, and a reference, in step over the windows of a text.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -38,14 +39,30 @@ std::vector<Predictions> Evaluate(std::span<const Candidate> models, const Candi
                                   const TextWindows& windows, const PerplexityOptions& options,
                                   const Looks& looks = {});
 
-// Runs `work` in an arena of options.threads threads, or of as many as the machine has, but no more
-// than have room for `workspace_bytes` each in an eighth of options.memory_bytes.
-void RunInArena(const PerplexityOptions& options, uint64_t workspace_bytes,
-                const std::function<void()>& work);
+// What goes through the layers together.
+struct WindowGroup {
+  uint64_t windows = 1;
+  uint64_t part_rows = 0;              // as in WindowBatch
+  RowPlace place = RowPlace::kMemory;  // of what is kept of all rows of a window in parts
 
-// Throws: Error kMemory "memory.budget" for windows that take `window_bytes` each.
-[[noreturn]] void ThrowWindowDoesNotFit(std::string_view model_name,
-                                        const PerplexityOptions& options,
-                                        const TextWindows& windows, uint64_t window_bytes);
+  // Returns as many of `n_rows` as are worked on at a time.
+  uint64_t RowsAtATime(uint64_t n_rows) const {
+    return part_rows == 0 ? n_rows : std::min(part_rows, n_rows);
+  }
+};
+
+// Returns what fits in seven eighths of `memory_bytes` (the rest is for what threads work with): as
+// many whole windows as possible, at most `most_windows`; else a window in parts, as large as
+// possible; else one in parts whose rows are in a file. It does not depend on the number of
+// threads, so that neither do the products' shapes. `window_bytes` returns what a window takes in a
+// group. Throws: Error kMemory "memory.budget", naming the model, where nothing fits.
+WindowGroup GroupThatFits(std::string_view model_name, uint64_t memory_bytes, uint64_t context,
+                          uint64_t most_windows,
+                          const std::function<uint64_t(const WindowGroup&)>& window_bytes);
+
+// Runs `work` in an arena of `threads` threads, or where that is 0 of as many as the machine has,
+// but no more than have room for `workspace_bytes` each in an eighth of `memory_bytes`.
+void RunInArena(unsigned threads, uint64_t memory_bytes, uint64_t workspace_bytes,
+                const std::function<void()>& work);
 
 }  // namespace quern

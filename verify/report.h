@@ -130,6 +130,11 @@ struct TensorEffect {
   Estimate ln_perplexity_ratio;  // Units: nats.
 };
 
+struct PerTensorReport {
+  uint64_t windows = 0;               // evaluated, whatever gates decided early
+  std::vector<TensorEffect> effects;  // by falling KL divergence; empty where no tensor differs
+};
+
 // One model over one text.
 struct Report {
   std::string model_name;          // the model's file or folder
@@ -154,7 +159,7 @@ struct Report {
   WindowSeries series;
   std::optional<Divergence> divergence;
   std::optional<BaselineComparison> baseline;
-  std::vector<TensorEffect> per_tensor;  // by falling KL divergence; empty unless it was asked for
+  std::optional<PerTensorReport> per_tensor;
   std::optional<Verdict> verdict;
 };
 

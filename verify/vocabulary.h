@@ -13,16 +13,17 @@ namespace quern {
 // What one model's layers left of some windows.
 struct SweepInput {
   const Candidate* candidate;
-  std::span<const float> hidden;  // [count * n_scored, d_model]
+  const RowStore* hidden;  // [count * n_scored, d_model]
 };
 
 // Appends to `predictions` (one per model) what the windows [first, first + count) of `windows`
-// give. Work runs in the caller's oneTBB arena. Throws: Error kData "forward.non-finite".
+// give. The vocabulary goes by once for every `rows_at_a_time` scored positions. Work runs in the
+// caller's oneTBB arena. Throws: Error kData "forward.non-finite"; as RowStore.
 void SweepVocabulary(std::span<const SweepInput> models, const SweepInput* reference,
                      const TextWindows& windows, uint64_t first, uint64_t count,
-                     std::span<Predictions> predictions);
+                     uint64_t rows_at_a_time, std::span<Predictions> predictions);
 
-// Returns the bytes that this takes per scored position, beside `hidden`. Units: bytes.
+// Returns the bytes that this takes per scored position at a time, beside `hidden`. Units: bytes.
 uint64_t SweepBytes(uint64_t n_models, bool has_reference);
 
 }  // namespace quern

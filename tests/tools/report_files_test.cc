@@ -53,8 +53,8 @@ std::vector<Report> Judged() {
               {Answer(Decision::kFailed, "it is 1.5 > 1.02"), Answer(Decision::kPassed, "fine")}};
   reports[1].verdict =
       Verdict{Decision::kUndecided, 0.99, {Answer(Decision::kUndecided, "who knows")}};
-  reports[0].per_tensor.push_back(
-      {"blk.0.ffn_down.weight", DType::kF16, DType::kQ4_0, 1000, {0.5, 0.01}, {0.1, kNaN}});
+  reports[0].per_tensor = {
+      2, {{"blk.0.ffn_down.weight", DType::kF16, DType::kQ4_0, 1000, {0.5, 0.01}, {0.1, kNaN}}}};
   return reports;
 }
 
@@ -191,7 +191,7 @@ TEST(ReportHtml, OneModelWithoutReferenceHasItsOwnPlot) {
 TEST(ReportFiles, NamesFromHostileFilesAreOnlyText) {
   std::vector<Report> reports = {SomeReport(kNasty), SomeReport("b")};
   reports[0].verdict = Verdict{Decision::kFailed, 0.99, {Answer(Decision::kFailed, kNasty)}};
-  reports[0].per_tensor.push_back({kNasty, DType::kF16, DType::kQ4_0, 1, {0.5, 0.1}, {0.1, 0.1}});
+  reports[0].per_tensor = {2, {{kNasty, DType::kF16, DType::kQ4_0, 1, {0.5, 0.1}, {0.1, 0.1}}}};
   const std::string xml = ReportsToJunit(reports), html = ReportsToHtml(reports);
   ExpectWellFormed(xml);
   ExpectWellFormed(html);
