@@ -105,7 +105,7 @@ void AppendModels(std::span<const Report> reports, std::string& out) {
   out += "</table></div>\n";
   if (divergence) {
     const Divergence& d = *reports[0].divergence;
-    out += fmt::format("<p>Reference: {}, perplexity {}</p>\n", XmlEscaped(d.reference_name),
+    out += fmt::format("<p>Reference: {}, perplexity {}</p>\n", XmlEscaped(d.reference.name),
                        PlusMinus(d.reference_perplexity, 4));
   }
 }

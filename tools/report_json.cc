@@ -39,8 +39,9 @@ Json ToJson(const Distribution& distribution) {
 }
 
 Json ToJson(const Divergence& divergence) {
-  return {{"model", Escaped(divergence.reference_name, kMaxName)},
-          {"fingerprint", HexOf(divergence.reference_fingerprint)},
+  return {{"model", Escaped(divergence.reference.name, kMaxName)},
+          {"fingerprint", HexOf(divergence.reference.fingerprint)},
+          {"source", divergence.reference.is_logits ? "logits" : "model"},
           {"perplexity", ToJson(divergence.reference_perplexity)},
           {"ln_perplexity_ratio", ToJson(divergence.ln_perplexity_ratio)},
           {"perplexity_ratio", ToJson(divergence.perplexity_ratio)},
@@ -191,8 +192,10 @@ class ReportReader {
     report.seconds = RequireDouble(json, "seconds", file_);
     if (const auto reference = json.Find("reference"); reference && reference->is_object()) {
       report.divergence.emplace();
-      report.divergence->reference_name = String(*reference, "model");
-      report.divergence->reference_fingerprint = Hash(*reference, "fingerprint");
+      report.divergence->reference.name = String(*reference, "model");
+      report.divergence->reference.fingerprint = Hash(*reference, "fingerprint");
+      const auto source = OptionalString(*reference, "source", file_);
+      report.divergence->reference.is_logits = source == "logits";
     }
     ReadSeries(Object(json, "series"), report);
     if (const auto predictions = json.Find("predictions"); predictions) {

@@ -96,7 +96,7 @@ std::string ReportsToMarkdown(std::span<const Report> reports) {
   const Report& first = reports[0];
   if (first.divergence) {
     out += fmt::format("- reference: {}, perplexity {}\n",
-                       MarkdownEscaped(first.divergence->reference_name),
+                       MarkdownEscaped(first.divergence->reference.name),
                        PlusMinus(first.divergence->reference_perplexity, 4));
   }
   out += fmt::format("- protocol {}, {} of {} windows of {}, {} predictions, {}, {:.1f} s\n",

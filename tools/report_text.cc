@@ -23,7 +23,7 @@ Estimate At(const Distribution& distribution, double percent) {
 std::string DivergenceText(const Divergence& divergence) {
   std::string out;
   out += fmt::format("reference   {}  {}\n", PlusMinus(divergence.reference_perplexity, 4),
-                     Escaped(divergence.reference_name));
+                     Escaped(divergence.reference.name));
   out += fmt::format("ln ratio    {}\n", PlusMinus(divergence.ln_perplexity_ratio, 6));
   out += fmt::format("mean KLD    {} nats\n", PlusMinus(divergence.kld.mean, 6));
   out += fmt::format("KLD         median {}, 99 % {}, maximum {:.6f} nats\n",
@@ -116,7 +116,7 @@ std::string TableText(std::span<const Report> reports) {
   if (divergence) {
     const Divergence& d = *reports.front().divergence;
     out += fmt::format("reference   {}  {}\n", PlusMinus(d.reference_perplexity, 4),
-                       Escaped(d.reference_name));
+                       Escaped(d.reference.name));
   }
   return out + ProtocolText(reports.front());
 }

@@ -7,7 +7,6 @@
 #include <tbb/task_arena.h>
 
 #include <algorithm>
-#include <optional>
 #include <string>
 
 #include "formats/core/error.h"
@@ -23,15 +22,18 @@ std::string Mebibytes(uint64_t bytes) {
 
 class Evaluation {
  public:
-  Evaluation(std::span<const Candidate> models, const Candidate* reference,
-             const TextWindows& windows, const PerplexityOptions& options, const Looks& looks)
+  Evaluation(std::span<const Candidate> models, const Reference& reference,
+             const TextWindows& windows, const PerplexityOptions& options, const Looks& looks,
+             LogitsWriter* save)
       : windows_(windows),
         options_(options),
         looks_(looks),
+        logits_(reference.logits),
+        save_(save),
         candidates_(models.begin(), models.end()),
         n_models_(models.size()),
         predictions_(models.size()) {
-    if (reference != nullptr) candidates_.push_back(*reference);
+    if (reference.model != nullptr) candidates_.push_back(*reference.model);
     steps_per_group_ = 0;
     for (const Candidate& c : candidates_) steps_per_group_ += c.model->spec().n_layers + 1;
   }
@@ -39,7 +41,8 @@ class Evaluation {
   std::vector<Predictions> Run() {
     const WindowGroup group =
         GroupThatFits(candidates_[0].name, options_.memory_bytes, windows_.context,
-                      windows_.n_windows, [&](const WindowGroup& g) { return WindowBytes(g); });
+                      windows_.n_windows, [&](const WindowGroup& g) { return WindowBytes(g); },
+                      save_bytes());
     if (options_.progress != nullptr) {
       options_.progress->Begin("perplexity", windows_.n_windows, "windows");
     }
@@ -63,7 +66,17 @@ class Evaluation {
   }
 
  private:
-  bool has_reference() const { return candidates_.size() > n_models_; }
+  bool has_reference_model() const { return candidates_.size() > n_models_; }
+
+  // Rows whose logits are kept until they are saved take a quarter of the memory.
+  uint64_t save_bytes() const { return save_ == nullptr ? 0 : options_.memory_bytes / 4; }
+  uint64_t RowsAtATime(const WindowGroup& group, uint64_t n_rows) const {
+    const uint64_t rows = group.RowsAtATime(n_rows);
+    if (save_ == nullptr) return rows;
+    const uint64_t fits = save_bytes() / SaveBytes(candidates_[0].model->spec().vocab_size);
+    return std::clamp<uint64_t>(fits, 1, rows);
+  }
+
   uint64_t WindowBytes(const WindowGroup& group) const {
     uint64_t hidden_bytes = 0, activation_bytes = 0;  // hidden: per scored position
     for (const Candidate& c : candidates_) {
@@ -74,7 +87,8 @@ class Evaluation {
     }
     const uint64_t swept = group.RowsAtATime(windows_.n_scored);
     const uint64_t kept = group.place == RowPlace::kMemory ? windows_.n_scored : swept;
-    return activation_bytes + kept * hidden_bytes + swept * SweepBytes(n_models_, has_reference());
+    const bool compared = has_reference_model() || logits_ != nullptr;
+    return activation_bytes + kept * hidden_bytes + swept * SweepBytes(n_models_, compared);
   }
 
   void RunGroup(uint64_t first, uint64_t count, const WindowGroup& group) {
@@ -96,10 +110,11 @@ class Evaluation {
     }
     std::vector<SweepInput> models;
     for (size_t i = 0; i < n_models_; ++i) models.push_back({&candidates_[i], &hidden[i]});
-    std::optional<SweepInput> reference;
-    if (has_reference()) reference = {&candidates_.back(), &hidden.back()};
-    SweepVocabulary(models, reference ? &*reference : nullptr, windows_, first, count,
-                    group.RowsAtATime(count * windows_.n_scored), predictions_);
+    const SweepInput reference = {&candidates_.back(), &hidden.back()};
+    SweepVocabulary(models,
+                    {.model = has_reference_model() ? &reference : nullptr, .logits = logits_},
+                    windows_, first, count, RowsAtATime(group, count * windows_.n_scored),
+                    predictions_, save_);
     for (size_t i = 0; i < candidates_.size(); ++i) Step(begun, count);
   }
 
@@ -116,7 +131,9 @@ class Evaluation {
   const TextWindows& windows_;
   const PerplexityOptions& options_;
   const Looks& looks_;
-  std::vector<Candidate> candidates_;  // the models, then the reference
+  const LogitsFile* logits_;
+  LogitsWriter* save_;
+  std::vector<Candidate> candidates_;  // the models, then a reference that is one
   size_t n_models_;
   std::vector<Predictions> predictions_;  // per model
   uint64_t steps_per_group_ = 1, steps_done_ = 0, windows_told_ = 0;
@@ -132,8 +149,9 @@ ForwardOptions SharedWorkspaces(const PerplexityOptions& options) {
 
 WindowGroup GroupThatFits(std::string_view model_name, uint64_t memory_bytes, uint64_t context,
                           uint64_t most_windows,
-                          const std::function<uint64_t(const WindowGroup&)>& window_bytes) {
-  const uint64_t budget = memory_bytes - memory_bytes / 8;
+                          const std::function<uint64_t(const WindowGroup&)>& window_bytes,
+                          uint64_t reserved_bytes) {
+  const uint64_t budget = memory_bytes - memory_bytes / 8 - reserved_bytes;
   const uint64_t fits = budget / window_bytes({});
   if (fits > 0) return {.windows = std::min(fits, most_windows)};
   // Every part reads the weights again. Parts are as many rows as products take at a time, so that
@@ -147,7 +165,8 @@ WindowGroup GroupThatFits(std::string_view model_name, uint64_t memory_bytes, ui
       if (window_bytes(group) <= budget) return group;
     }
   }
-  const uint64_t least = window_bytes(group.part_rows == 0 ? WindowGroup() : group);
+  const uint64_t least =
+      reserved_bytes + window_bytes(group.part_rows == 0 ? WindowGroup() : group);
   throw Error(ErrorCode::kMemory, "memory.budget", "one window does not fit in the memory limit")
       .File(Escaped(model_name, 4096))
       .Found(Mebibytes(memory_bytes))
@@ -167,10 +186,10 @@ void RunInArena(unsigned threads, uint64_t memory_bytes, uint64_t workspace_byte
   arena.execute(work);
 }
 
-std::vector<Predictions> Evaluate(std::span<const Candidate> models, const Candidate* reference,
+std::vector<Predictions> Evaluate(std::span<const Candidate> models, const Reference& reference,
                                   const TextWindows& windows, const PerplexityOptions& options,
-                                  const Looks& looks) {
-  return Evaluation(models, reference, windows, options, looks).Run();
+                                  const Looks& looks, LogitsWriter* save) {
+  return Evaluation(models, reference, windows, options, looks, save).Run();
 }
 
 }  // namespace quern

@@ -121,6 +121,30 @@ double WeightedDifference(const float* p, const float* q, size_t n, double max) 
   return total;
 }
 
+// Adds to `mass` the sum of exp(p), to `weighted` that of exp(p) * (p - q), over p above `floor`.
+void GivenDivergence(const float* p, const float* q, size_t n, double floor, double* mass,
+                     double* weighted) {
+  const size_t lanes = hn::Lanes(kDoubles);
+  const Doubles least = hn::Set(kDoubles, floor);
+  Doubles masses = hn::Zero(kDoubles), sum = hn::Zero(kDoubles);
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const Doubles vp = hn::PromoteTo(kDoubles, hn::LoadU(kHalfFloats, p + i));
+    const Doubles vq = hn::PromoteTo(kDoubles, hn::LoadU(kHalfFloats, q + i));
+    const Doubles share = hn::IfThenElseZero(hn::Gt(vp, least), hn::Exp(kDoubles, vp));
+    masses = hn::Add(masses, share);
+    sum = hn::MulAdd(share, hn::Sub(vp, vq), sum);
+  }
+  *mass += hn::GetLane(hn::SumOfLanes(kDoubles, masses));
+  *weighted += hn::GetLane(hn::SumOfLanes(kDoubles, sum));
+  for (; i < n; ++i) {
+    if (!(double{p[i]} > floor)) continue;
+    const double share = std::exp(double{p[i]});
+    *mass += share;
+    *weighted += share * (double{p[i]} - double{q[i]});
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace quern
 HWY_AFTER_NAMESPACE();
@@ -135,6 +159,7 @@ HWY_EXPORT(ExpInPlace);
 HWY_EXPORT(SwiGlu);
 HWY_EXPORT(ExpSum);
 HWY_EXPORT(WeightedDifference);
+HWY_EXPORT(GivenDivergence);
 
 }  // namespace
 
@@ -218,6 +243,20 @@ void DivergenceSums::Add(const float* p_logits, const float* q_logits, uint64_t 
 }
 
 double DivergenceSums::Kld() const { return weighted / p.sum - p.LogTotal() + q.LogTotal(); }
+
+GivenSums::GivenSums(double least)
+    : floor(least), max(-std::numeric_limits<float>::infinity()) {}
+
+void GivenSums::Add(const float* log_p, const float* q_logits, uint64_t begin, size_t n) {
+  if (n == 0) return;
+  const float piece_max = HWY_DYNAMIC_DISPATCH(MaxOf)(log_p, n);
+  if (piece_max > max) {  // Equal: the earlier entry stays the top.
+    max = piece_max;
+    top = begin + static_cast<uint64_t>(std::find(log_p, log_p + n, piece_max) - log_p);
+  }
+  q.Add(q_logits, begin, n);
+  HWY_DYNAMIC_DISPATCH(GivenDivergence)(log_p, q_logits, n, floor, &mass, &weighted);
+}
 
 }  // namespace quern
 #endif  // HWY_ONCE

@@ -78,4 +78,19 @@ struct DivergenceSums {
   double Kld() const;
 };
 
+// The same where the first row holds log-probabilities as they are given. Those of `floor` and less
+// count for nothing, and what is left is not made to add up to 1.
+struct GivenSums {
+  LogitSums q;
+  double floor;
+  double mass = 0;      // sum of exp(p_i)
+  double weighted = 0;  // sum of exp(p_i) * (p_i - q_i)
+  float max;            // of p
+  uint64_t top = 0;     // the first entry that has it
+  explicit GivenSums(double least);
+  void Add(const float* log_p, const float* q_logits, uint64_t begin, size_t n);
+  // Sum of P_i * (log P_i - log Q_i). Units: nats.
+  double Kld() const { return weighted + mass * q.LogTotal(); }
+};
+
 }  // namespace quern

@@ -224,7 +224,7 @@ class PerTensor::Run {
     }
     const SweepInput reference = {&reference_, &hidden};
     std::vector<Predictions> predictions(inputs.size());
-    SweepVocabulary(inputs, &reference, windows_, first, batch.n_windows,
+    SweepVocabulary(inputs, {.model = &reference}, windows_, first, batch.n_windows,
                     group_.RowsAtATime(hidden.n_rows()), predictions);
     for (size_t i = 0; i < predictions.size(); ++i) Record(predictions[i], *stages_[stage][i]);
   }

@@ -69,10 +69,16 @@ struct Distribution {
   std::vector<Percentile> percentiles;  // rising
 };
 
+// What a model is compared with.
+struct ReferenceInfo {
+  std::string name;  // file or folder
+  uint64_t fingerprint = 0;
+  bool is_logits = false;  // a file of what it predicted (formats/logits_file.h), not the model
+};
+
 // How far a model's predictions are from those of a reference. All errors have the window as unit.
 struct Divergence {
-  std::string reference_name;  // the reference's file or folder
-  uint64_t reference_fingerprint = 0;
+  ReferenceInfo reference;
   Estimate reference_perplexity;  // the error is llama.cpp's, as Report::perplexity's
   Estimate ln_perplexity_ratio;   // Units: nats; model over reference, errors paired.
   Estimate perplexity_ratio;      // exp of it

@@ -33,7 +33,7 @@ Report SomeReport(const std::string& name) {
                         .kld = {0.01, 1e-3, 0, 0.3},
                         .top1 = {0, 7, 3, 1}};
   const std::vector<uint64_t> places = {0, 1};
-  Summarize(places, "base " + name, report);
+  Summarize(places, {"base " + name, 7, false}, report);
   return report;
 }
 

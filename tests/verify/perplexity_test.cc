@@ -190,7 +190,7 @@ TEST(Perplexity, EveryWeightIsReadOncePerGroup) {
   const TextWindows windows = CutText(store, SyntheticText(1500), options);  // 23, in one group
   const auto model = OpenLanguageModel(store, {});
   const Candidate candidate = {model.get(), store.name()};
-  Evaluate({&candidate, 1}, nullptr, windows, options);
+  Evaluate({&candidate, 1}, {}, windows, options);
   for (size_t tensor = 0; tensor < store.reads_.size(); ++tensor) {
     const TensorInfo& info = inner.manifest().tensors[tensor];
     if (info.role == TensorRole::kTokenEmbedding) continue;  // A row per token, not the matrix.
@@ -207,7 +207,7 @@ TEST(Perplexity, SeveralGroupsReadEveryWeightEquallyOften) {
   const TextWindows windows = CutText(store, SyntheticText(1500), options);  // 23
   const auto model = OpenLanguageModel(store, {});
   const Candidate candidate = {model.get(), store.name()};
-  Evaluate({&candidate, 1}, nullptr, windows, options);
+  Evaluate({&candidate, 1}, {}, windows, options);
   const int n_groups = store.reads_[inner.Find(TensorRole::kFfnDown, 1)][0];
   EXPECT_GT(n_groups, 1);
   EXPECT_LT(n_groups, 12);
