@@ -10,6 +10,7 @@
 #include "formats/gguf_reader.h"
 #include "formats/gguf_writer.h"
 #include "formats/integrity_trailer.h"
+#include "formats/logits_file.h"
 #include "formats/qpack_format.h"
 #include "formats/qpack_reader.h"
 #include "formats/qpack_writer.h"
@@ -49,6 +50,7 @@ constexpr std::string_view kDescriptions[] = {
     "a tiktoken vocabulary",
     "a JSON file",
     "an importance matrix (legacy imatrix.dat)",
+    "a file of base logits",
     "a Git LFS pointer",
     "an HTML page",
     "a file of ggml's formats before GGUF",
@@ -69,6 +71,7 @@ using std::string_view_literals::operator""sv;
 constexpr Magic kMagics[] = {
     {"GGUF"sv, 0, FileKind::kGguf, ""},
     {kQpackMagic, 0, FileKind::kQpack, ""},
+    {kLogitsMagic, 0, FileKind::kLogits, ""},
     {"PK\3\4"sv, 0, FileKind::kTorchZip, ""},
     {"PK\5\6"sv, 0, FileKind::kTorchZip, ""},
     // The magic number with which torch.save began, as a pickle of protocol 2.
@@ -205,6 +208,8 @@ std::string_view HintFor(FileKind kind) {
     case FileKind::kSentencePiece:
     case FileKind::kTiktoken:
       return "this is a vocabulary only; give the model or the folder that holds both";
+    case FileKind::kLogits:
+      return "what a model predicted goes to `quern perplexity --reference-logits`";
     default:
       return "give a GGUF file, a .pth or .safetensors file, a tokenizer.model, or a checkpoint "
              "folder";

@@ -28,6 +28,7 @@ enum class FileKind : uint8_t {
   kTiktoken,
   kJson,
   kImatrix,  // llama.cpp's legacy imatrix.dat
+  kLogits,   // llama.cpp's base logits
   kGitLfsPointer,
   kHtml,
   kOldGgml,  // ggml, ggmf, ggjt, ggla

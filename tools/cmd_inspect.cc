@@ -11,12 +11,14 @@
 #include "formats/formats.h"
 #include "formats/imatrix_file.h"
 #include "formats/json_limits.h"
+#include "formats/logits_file.h"
 #include "formats/safetensors.h"
 #include "formats/sentencepiece_model.h"
 #include "formats/torch_checkpoint.h"
 #include "tools/command.h"
 #include "tools/describe.h"
 #include "tools/io_args.h"
+#include "tools/report_format.h"
 #include "tools/report_target.h"
 #include "tools/table.h"
 #include "tools/terminal.h"
@@ -203,6 +205,24 @@ std::string ShowImatrix(const std::string& path, bool as_json) {
   return head + "\n\n" + table.ToString();
 }
 
+// What a model predicted: the numbers of its header, the tokens checked, the rows not looked at.
+std::string ShowLogits(const std::string& path, bool as_json) {
+  const LogitsFile file(std::make_unique<InputFile>(path));
+  const LogitsLayout& layout = file.layout();
+  for (uint64_t window = 0; window < layout.n_windows; ++window) file.Tokens(window, 1);
+  if (as_json) {
+    return Json({{"schema", "quern.logits/1"},
+                 {"windows", layout.n_windows},
+                 {"context", layout.context},
+                 {"vocabulary", layout.vocab_size},
+                 {"predictions", layout.n_windows * layout.rows_per_window()}})
+        .dump(2);
+  }
+  return fmt::format("base logits     {} of {} tokens, {} predictions, vocabulary {}\n",
+                     Counted(layout.n_windows, "window"), layout.context,
+                     layout.n_windows * layout.rows_per_window(), layout.vocab_size);
+}
+
 class InspectCommand final : public Command {
  public:
   void AddFlags(Flags& flags) override { flags.Argument("path", path_); }
@@ -236,6 +256,8 @@ class InspectCommand final : public Command {
         return ShowTiktoken(path, as_json);
       case FileKind::kJson:
         return ShowJson(path, as_json);
+      case FileKind::kLogits:
+        return ShowLogits(path, as_json);
       default:
         return ShowModel(
             OpenCheckpoint(path, {.context_length = {}, .name = "", .log = &session.terminal})

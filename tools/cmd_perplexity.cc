@@ -1,5 +1,7 @@
 // quern perplexity: how well models predict a text, how far they are from a reference, and whether
 // that is good enough.
+#include <fmt/format.h>
+
 #include <optional>
 
 #include "converters/converters.h"
@@ -8,6 +10,7 @@
 #include "tools/gate_flags.h"
 #include "tools/io_args.h"
 #include "tools/report_files.h"
+#include "tools/report_format.h"
 #include "tools/report_json.h"
 #include "tools/report_target.h"
 #include "tools/report_text.h"
@@ -28,6 +31,11 @@ class PerplexityCommand final : public Command {
     flags.Value("-f,--text", text_, "FILE", "Text file to predict, taken as bytes");
     flags.Value("--reference", reference_, "MODEL",
                 "Also measure the divergence from this model or checkpoint");
+    flags.Value("--reference-logits", reference_logits_, "FILE",
+                "The same with a file of --save-logits or llama.cpp in the model's place");
+    flags.Value("--save-logits", save_logits_, "FILE",
+                "Also write what the model predicts, as llama.cpp's --kl-divergence-base");
+    flags.Switch("--force", force_, "Replace an existing file of --save-logits");
     flags.Value("--baseline", baseline_, "REPORT",
                 "Also compare with an earlier run's --json report on the same text");
     flags.Value("-c,--context", context_, "N",
@@ -68,11 +76,27 @@ class PerplexityCommand final : public Command {
       models.push_back(opened.back().get());
     }
     const auto reference = reference_.empty() ? nullptr : OpenCheckpoint(reference_, checkpoint);
-    std::vector<Report> reports = ComparePerplexity(models, reference.get(), text, options);
-    if (per_tensor_) {
-      reports[0].per_tensor = MeasurePerTensor(*models[0], *reference, text, options);
+    std::optional<LogitsFile> logits;
+    if (!reference_logits_.empty()) {
+      logits.emplace(std::make_unique<InputFile>(reference_logits_));
+      options.reference_logits = &*logits;
     }
+    if (!save_logits_.empty()) {
+      options.save_logits = [this](uint64_t n_bytes) {
+        return OpenOutput(save_logits_, ModelOutputOptions(force_, InputFiles(), n_bytes));
+      };
+      FindOutputTarget(save_logits_, ModelOutputOptions(force_, InputFiles(), 0));
+    }
+    std::optional<PerTensor> per_tensor;  // What it cannot do is told before the work.
+    if (per_tensor_) per_tensor.emplace(*models[0], *reference, text, options);
+    std::vector<Report> reports = ComparePerplexity(models, reference.get(), text, options);
+    if (per_tensor) reports[0].per_tensor = per_tensor->Measure();
     session.terminal.End();
+    if (!save_logits_.empty()) {
+      session.terminal.Note(fmt::format("wrote {}: {} of {} tokens", Escaped(save_logits_, 4096),
+                                        Counted(reports[0].windows, "window"),
+                                        reports[0].context));
+    }
     if (session.json != "-") PrintOut(ReportsToText(reports));
     if (session.wants_json()) WriteJson(session, ReportsToJson(reports));
     report_files_.Write(reports, session);
@@ -100,13 +124,46 @@ class PerplexityCommand final : public Command {
       throw UsageError("usage.per-tensor", "--per-tensor compares one model with a reference")
           .Hint("give one model and --reference MODEL, without --part");
     }
-    options.gates =
-        gates_.Understand(!reference_.empty() || !baseline_.empty(), !reference_.empty());
+    const bool compared = !reference_.empty() || !reference_logits_.empty();
+    options.gates = gates_.Understand(compared || !baseline_.empty(), compared);
+    CheckLogitsFlags(options);
     options.baseline_name = baseline_;
     options.threads = session.threads;
     if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
     options.progress = &session.terminal;
     return options;
+  }
+
+  // The files have whole texts of llama.cpp's protocol, of one model.
+  void CheckLogitsFlags(const PerplexityOptions& options) const {
+    if (!reference_.empty() && !reference_logits_.empty()) {
+      throw UsageError("usage.logits", "--reference and --reference-logits exclude each other");
+    }
+    if (save_logits_.empty() && reference_logits_.empty()) return;
+    if (options.protocol != Protocol::kLlamaCpp) {
+      throw UsageError("usage.logits", "files of logits are of llama.cpp's protocol")
+          .Hint("leave --protocol out");
+    }
+    if (save_logits_.empty()) return;
+    if (save_logits_ == "-") {
+      throw UsageError("usage.logits", "--save-logits writes a file");
+    }
+    const bool whole = models_.size() == 1 && part_.empty() && baseline_.empty() && !gates_.Any();
+    if (!whole || !reference_logits_.empty()) {
+      throw UsageError("usage.logits", "--save-logits is for all windows of one model")
+          .Hint("give one model, without gates, --part, --baseline and --reference-logits");
+    }
+  }
+
+  // What no output may replace.
+  std::vector<std::string> InputFiles() const {
+    std::vector<std::string> files = {text_, baseline_};
+    for (const std::string& model : models_) {
+      for (std::string& file : InputFilesOf(model)) files.push_back(std::move(file));
+    }
+    if (reference_.empty()) return files;
+    for (std::string& file : InputFilesOf(reference_)) files.push_back(std::move(file));
+    return files;
   }
 
   void ParsePart(PerplexityOptions& options) const {
@@ -141,9 +198,10 @@ class PerplexityCommand final : public Command {
   }
 
   std::vector<std::string> models_;
-  std::string text_, reference_, baseline_, context_, chunks_, part_;
+  std::string text_, reference_, reference_logits_, save_logits_, baseline_;
+  std::string context_, chunks_, part_;
   std::string protocol_ = "llama.cpp", compute_ = "f32";
-  bool per_tensor_ = false;
+  bool per_tensor_ = false, force_ = false;
   GateFlags gates_;
   ReportFiles report_files_;
 };
@@ -169,6 +227,8 @@ const CommandInfo kPerplexityCommand = {
         "plots in one page\n"
         "  quern perplexity q4_0.gguf -f wiki.test.raw --baseline yesterday.json  beside an "
         "earlier report\n"
+        "  quern perplexity f16.gguf -f wiki.test.raw --save-logits base.logits   for "
+        "--reference-logits, llama.cpp too\n"
         "  quern perplexity m.gguf -f wiki.test.raw --protocol papers -c 2048     whole windows, "
         "as papers report it\n"
         "  quern perplexity m.gguf -f wiki.test.raw --chunks 20 --json            the first 20 "

@@ -5,6 +5,7 @@
 
 #include "tools/markup.h"
 #include "tools/report_files.h"
+#include "tools/report_format.h"
 #include "tools/svg_plot.h"
 #include "tools/terminal.h"
 #include "verify/gates.h"
@@ -42,24 +43,14 @@ svg .error { stroke: var(--c); }
 footer { color: var(--soft); font-size: 0.85rem; margin-top: 2rem; }
 )css";
 
-std::string Plus(const Estimate& estimate, int digits) {
-  if (std::isnan(estimate.standard_error)) {
-    return fmt::format("{:.{}f} ± ?", estimate.value, digits);
-  }
-  return fmt::format("{:.{}f} ± {:.{}f}", estimate.value, digits, estimate.standard_error,
-                     digits + 1);
-}
-
 // The same in a cell, the error on a line of its own.
 std::string Cell(const Estimate& estimate, int digits) {
-  const std::string text = Plus(estimate, digits);
+  const std::string text = PlusMinus(estimate, digits);
   const size_t space = text.find(' ');
   return text.substr(0, space) + "<br/><small>" + text.substr(space + 1) + "</small>";
 }
 
-std::string PercentCell(const Estimate& fraction) {
-  return Cell({100 * fraction.value, 100 * fraction.standard_error}, 3);
-}
+std::string PercentCell(const Estimate& fraction) { return Cell(InPercent(fraction), 3); }
 
 double MebibytesOf(const Report& report) {
   return static_cast<double>(report.model_bytes) / double(1 << 20);
@@ -114,8 +105,8 @@ void AppendModels(std::span<const Report> reports, std::string& out) {
   out += "</table></div>\n";
   if (divergence) {
     const Divergence& d = *reports[0].divergence;
-    out += fmt::format("<p>Reference: {}, perplexity {}</p>\n", XmlEscaped(d.reference_name),
-                       Plus(d.reference_perplexity, 4));
+    out += fmt::format("<p>Reference: {}, perplexity {}</p>\n", XmlEscaped(d.reference.name),
+                       PlusMinus(d.reference_perplexity, 4));
   }
 }
 
@@ -191,18 +182,25 @@ Plot SizeAgainstQuality(std::span<const Report> reports) {
 }
 
 void AppendTensors(const Report& report, std::string& out) {
-  if (report.per_tensor.empty()) return;
+  if (!report.per_tensor) return;
+  const std::vector<TensorEffect>& effects = report.per_tensor->effects;
   out += fmt::format("<h2>Tensors of {}</h2>\n", XmlEscaped(report.model_name));
-  out += "<p>The reference with one tensor at a time taken from the model.</p>\n";
+  if (effects.empty()) {
+    out += "<p>No tensor differs from the reference's.</p>\n";
+    return;
+  }
+  out +=
+      fmt::format("<p>The reference with one tensor at a time taken from the model, over {}.</p>\n",
+                  Counted(report.per_tensor->windows, "window"));
   std::vector<Bar> bars;
-  const size_t n = std::min(report.per_tensor.size(), kMaxBars);
-  for (const TensorEffect& effect : std::span(report.per_tensor).first(n)) {
+  const size_t n = std::min(effects.size(), kMaxBars);
+  for (const TensorEffect& effect : std::span(effects).first(n)) {
     bars.push_back({fmt::format("{} ({})", effect.name, NameOf(effect.model_type)),
                     effect.mean_kld.value, effect.mean_kld.standard_error});
   }
   out += SvgOfBars("Mean KLD of each tensor alone, nats", bars);
-  if (n < report.per_tensor.size()) {
-    out += fmt::format("<p>And {} more with less.</p>\n", report.per_tensor.size() - n);
+  if (n < effects.size()) {
+    out += fmt::format("<p>And {} more with less.</p>\n", effects.size() - n);
   }
 }
 

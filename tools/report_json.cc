@@ -39,8 +39,9 @@ Json ToJson(const Distribution& distribution) {
 }
 
 Json ToJson(const Divergence& divergence) {
-  return {{"model", Escaped(divergence.reference_name, kMaxName)},
-          {"fingerprint", HexOf(divergence.reference_fingerprint)},
+  return {{"model", Escaped(divergence.reference.name, kMaxName)},
+          {"fingerprint", HexOf(divergence.reference.fingerprint)},
+          {"source", divergence.reference.is_logits ? "logits" : "model"},
           {"perplexity", ToJson(divergence.reference_perplexity)},
           {"ln_perplexity_ratio", ToJson(divergence.ln_perplexity_ratio)},
           {"perplexity_ratio", ToJson(divergence.perplexity_ratio)},
@@ -78,9 +79,9 @@ Json ToJson(const Verdict& verdict) {
   return json;
 }
 
-Json ToJson(const std::vector<TensorEffect>& effects) {
+Json ToJson(const PerTensorReport& report) {
   Json json = Json::array();
-  for (const TensorEffect& effect : effects) {
+  for (const TensorEffect& effect : report.effects) {
     json.push_back({{"tensor", Escaped(effect.name)},
                     {"reference_type", NameOf(effect.reference_type)},
                     {"model_type", NameOf(effect.model_type)},
@@ -135,7 +136,10 @@ Json ToJson(const Report& report) {
   if (report.divergence) json["reference"] = ToJson(*report.divergence);
   if (report.baseline) json["baseline"] = ToJson(*report.baseline);
   if (report.verdict) json["verdict"] = ToJson(*report.verdict);
-  if (!report.per_tensor.empty()) json["per_tensor"] = ToJson(report.per_tensor);
+  if (report.per_tensor) {
+    json["per_tensor_windows"] = report.per_tensor->windows;
+    json["per_tensor"] = ToJson(*report.per_tensor);
+  }
   json["series"] = ToJson(report.series);
   if (report.parts > 1) json["predictions"] = ToJson(report.predictions);
   return json;
@@ -188,8 +192,10 @@ class ReportReader {
     report.seconds = RequireDouble(json, "seconds", file_);
     if (const auto reference = json.Find("reference"); reference && reference->is_object()) {
       report.divergence.emplace();
-      report.divergence->reference_name = String(*reference, "model");
-      report.divergence->reference_fingerprint = Hash(*reference, "fingerprint");
+      report.divergence->reference.name = String(*reference, "model");
+      report.divergence->reference.fingerprint = Hash(*reference, "fingerprint");
+      const auto source = OptionalString(*reference, "source", file_);
+      report.divergence->reference.is_logits = source == "logits";
     }
     ReadSeries(Object(json, "series"), report);
     if (const auto predictions = json.Find("predictions"); predictions) {

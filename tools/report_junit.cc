@@ -46,7 +46,7 @@ void AppendProperties(const Report& report, std::string& out) {
   AppendEstimate("perplexity", report.perplexity, out);
   if (report.divergence) {
     const Divergence& d = *report.divergence;
-    AppendProperty("reference", d.reference_name, out);
+    AppendProperty("reference", d.reference.name, out);
     AppendEstimate("ln_perplexity_ratio", d.ln_perplexity_ratio, out);
     AppendEstimate("mean_kld_nats", d.kld.mean, out);
     AppendEstimate("top1_agreement", d.top1_agreement, out);

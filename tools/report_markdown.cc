@@ -5,6 +5,7 @@
 
 #include "tools/markup.h"
 #include "tools/report_files.h"
+#include "tools/report_format.h"
 #include "tools/terminal.h"
 #include "verify/gates.h"
 
@@ -14,17 +15,7 @@ namespace {
 // Job summaries are for a glance: the whole list is in the JSON and HTML reports.
 constexpr size_t kMaxTensors = 20;
 
-std::string Plus(const Estimate& estimate, int digits) {
-  if (std::isnan(estimate.standard_error)) {
-    return fmt::format("{:.{}f} ± ?", estimate.value, digits);
-  }
-  return fmt::format("{:.{}f} ± {:.{}f}", estimate.value, digits, estimate.standard_error,
-                     digits + 1);
-}
-
-std::string Percent(const Estimate& fraction) {
-  return Plus({100 * fraction.value, 100 * fraction.standard_error}, 3);
-}
+std::string Percent(const Estimate& fraction) { return PlusMinus(InPercent(fraction), 3); }
 
 // Returns the word for all models together.
 std::string Decided(std::span<const Report> reports) {
@@ -54,28 +45,35 @@ void AppendModels(std::span<const Report> reports, std::string& out) {
     out += fmt::format("| {} | {} | {:.3f} | {} |", MarkdownEscaped(report.model_name),
                        HumanBytes(report.model_bytes),
                        8 * static_cast<double>(report.model_bytes) / weights,
-                       Plus(report.perplexity, 4));
-    if (baseline) out += fmt::format(" {} |", Plus(report.baseline->ln_perplexity_ratio, 6));
+                       PlusMinus(report.perplexity, 4));
+    if (baseline) out += fmt::format(" {} |", PlusMinus(report.baseline->ln_perplexity_ratio, 6));
     if (divergence) {
       const Divergence& d = *report.divergence;
-      out += fmt::format(" {} | {} | {} |", Plus(d.ln_perplexity_ratio, 6), Plus(d.kld.mean, 6),
-                         Percent(d.top1_agreement));
+      out += fmt::format(" {} | {} | {} |", PlusMinus(d.ln_perplexity_ratio, 6),
+                         PlusMinus(d.kld.mean, 6), Percent(d.top1_agreement));
     }
     out += '\n';
   }
 }
 
 void AppendTensors(const Report& report, std::string& out) {
-  if (report.per_tensor.empty()) return;
-  out += fmt::format("\nTensors of {} that do most damage alone:\n\n",
-                     MarkdownEscaped(report.model_name));
+  if (!report.per_tensor) return;
+  const std::vector<TensorEffect>& effects = report.per_tensor->effects;
+  if (effects.empty()) {
+    out += fmt::format("\nNo tensor of {} differs from the reference's.\n",
+                       MarkdownEscaped(report.model_name));
+    return;
+  }
+  out += fmt::format("\nTensors of {} that do most damage alone, over {}:\n\n",
+                     MarkdownEscaped(report.model_name),
+                     Counted(report.per_tensor->windows, "window"));
   out += "| tensor | types | size | mean KLD of it alone | ln ratio |\n|---|---|---:|---:|---:|\n";
-  const size_t n = std::min(report.per_tensor.size(), kMaxTensors);
-  for (const TensorEffect& effect : std::span(report.per_tensor).first(n)) {
+  const size_t n = std::min(effects.size(), kMaxTensors);
+  for (const TensorEffect& effect : std::span(effects).first(n)) {
     out += fmt::format("| {} | {} {} | {} | {} | {} |\n", MarkdownEscaped(effect.name),
                        NameOf(effect.reference_type), NameOf(effect.model_type),
-                       HumanBytes(effect.model_bytes), Plus(effect.mean_kld, 6),
-                       Plus(effect.ln_perplexity_ratio, 6));
+                       HumanBytes(effect.model_bytes), PlusMinus(effect.mean_kld, 6),
+                       PlusMinus(effect.ln_perplexity_ratio, 6));
   }
 }
 
@@ -98,8 +96,8 @@ std::string ReportsToMarkdown(std::span<const Report> reports) {
   const Report& first = reports[0];
   if (first.divergence) {
     out += fmt::format("- reference: {}, perplexity {}\n",
-                       MarkdownEscaped(first.divergence->reference_name),
-                       Plus(first.divergence->reference_perplexity, 4));
+                       MarkdownEscaped(first.divergence->reference.name),
+                       PlusMinus(first.divergence->reference_perplexity, 4));
   }
   out += fmt::format("- protocol {}, {} of {} windows of {}, {} predictions, {}, {:.1f} s\n",
                      NameOf(first.protocol), first.windows, first.text_windows, first.context,

@@ -6,23 +6,13 @@
 #include <cmath>
 
 #include "formats/core/error.h"
+#include "tools/report_format.h"
 #include "tools/table.h"
 #include "tools/terminal.h"
 #include "verify/gates.h"
 
 namespace quern {
 namespace {
-
-std::string Plus(const Estimate& estimate, int digits) {
-  if (std::isnan(estimate.standard_error))
-    return fmt::format("{:.{}f} ± ?", estimate.value, digits);
-  return fmt::format("{:.{}f} ± {:.{}f}", estimate.value, digits, estimate.standard_error,
-                     digits + 1);
-}
-
-Estimate Percent(const Estimate& fraction) {
-  return {100 * fraction.value, 100 * fraction.standard_error};
-}
 
 // Returns the estimate at `percent`, which is one of kPercents.
 Estimate At(const Distribution& distribution, double percent) {
@@ -32,18 +22,19 @@ Estimate At(const Distribution& distribution, double percent) {
 
 std::string DivergenceText(const Divergence& divergence) {
   std::string out;
-  out += fmt::format("reference   {}  {}\n", Plus(divergence.reference_perplexity, 4),
-                     Escaped(divergence.reference_name));
-  out += fmt::format("ln ratio    {}\n", Plus(divergence.ln_perplexity_ratio, 6));
-  out += fmt::format("mean KLD    {} nats\n", Plus(divergence.kld.mean, 6));
+  out += fmt::format("reference   {}  {}\n", PlusMinus(divergence.reference_perplexity, 4),
+                     Escaped(divergence.reference.name));
+  out += fmt::format("ln ratio    {}\n", PlusMinus(divergence.ln_perplexity_ratio, 6));
+  out += fmt::format("mean KLD    {} nats\n", PlusMinus(divergence.kld.mean, 6));
   out += fmt::format("KLD         median {}, 99 % {}, maximum {:.6f} nats\n",
-                     Plus(At(divergence.kld, 50), 6), Plus(At(divergence.kld, 99), 6),
+                     PlusMinus(At(divergence.kld, 50), 6), PlusMinus(At(divergence.kld, 99), 6),
                      divergence.kld.maximum);
-  out += fmt::format("delta p     mean {} %, RMS {} %\n", Plus(Percent(divergence.delta_p.mean), 3),
-                     Plus(Percent(divergence.rms_delta_p), 3));
-  out += fmt::format("same top-1  {} %\n", Plus(Percent(divergence.top1_agreement), 3));
+  out += fmt::format("delta p     mean {} %, RMS {} %\n",
+                     PlusMinus(InPercent(divergence.delta_p.mean), 3),
+                     PlusMinus(InPercent(divergence.rms_delta_p), 3));
+  out += fmt::format("same top-1  {} %\n", PlusMinus(InPercent(divergence.top1_agreement), 3));
   out += fmt::format("flips       {} % ({:.3f} % lost, {:.3f} % gained)\n",
-                     Plus(Percent(divergence.flips), 3), 100 * divergence.lost.value,
+                     PlusMinus(InPercent(divergence.flips), 3), 100 * divergence.lost.value,
                      100 * divergence.gained.value);
   return out;
 }
@@ -59,32 +50,33 @@ std::string ProtocolText(const Report& report) {
 }
 
 std::string BaselineText(const BaselineComparison& baseline) {
-  return fmt::format("baseline    {}  {} in {}, ln ratio {}\n", Plus(baseline.perplexity, 4),
+  return fmt::format("baseline    {}  {} in {}, ln ratio {}\n", PlusMinus(baseline.perplexity, 4),
                      Escaped(baseline.model_name), Escaped(baseline.report_name),
-                     Plus(baseline.ln_perplexity_ratio, 6));
+                     PlusMinus(baseline.ln_perplexity_ratio, 6));
 }
 
-std::string PerTensorText(std::span<const TensorEffect> effects) {
+std::string PerTensorText(const PerTensorReport& report) {
+  if (report.effects.empty()) return "per tensor  no tensor differs from the reference's\n";
   Table table({{"tensor"},
                {"types"},
                {"size", Align::kRight},
                {"mean KLD of it alone", Align::kRight},
                {"ln ratio", Align::kRight}});
-  for (const TensorEffect& effect : effects) {
+  for (const TensorEffect& effect : report.effects) {
     table.AddRow({Escaped(effect.name),
                   fmt::format("{} {}", NameOf(effect.reference_type), NameOf(effect.model_type)),
-                  HumanBytes(effect.model_bytes), Plus(effect.mean_kld, 6),
-                  Plus(effect.ln_perplexity_ratio, 6)});
+                  HumanBytes(effect.model_bytes), PlusMinus(effect.mean_kld, 6),
+                  PlusMinus(effect.ln_perplexity_ratio, 6)});
   }
-  return table.ToString();
+  return fmt::format("per tensor  over {}\n", Counted(report.windows, "window")) + table.ToString();
 }
 
 std::string OneText(const Report& report) {
-  std::string out = fmt::format("perplexity  {}\n", Plus(report.perplexity, 4));
+  std::string out = fmt::format("perplexity  {}\n", PlusMinus(report.perplexity, 4));
   if (report.divergence) out += DivergenceText(*report.divergence);
   if (report.baseline) out += BaselineText(*report.baseline);
   out += ProtocolText(report);
-  if (!report.per_tensor.empty()) out += PerTensorText(report.per_tensor);
+  if (report.per_tensor) out += PerTensorText(*report.per_tensor);
   return out;
 }
 
@@ -108,23 +100,23 @@ std::string TableText(std::span<const Report> reports) {
         Escaped(report.model_name), HumanBytes(report.model_bytes),
         fmt::format("{:.3f}", 8 * static_cast<double>(report.model_bytes) /
                                   static_cast<double>(report.model_weights)),
-        Plus(report.perplexity, 4)};
-    if (baseline) cells.push_back(Plus(report.baseline->ln_perplexity_ratio, 6));
+        PlusMinus(report.perplexity, 4)};
+    if (baseline) cells.push_back(PlusMinus(report.baseline->ln_perplexity_ratio, 6));
     if (divergence) {
       const Divergence& d = *report.divergence;
-      cells.push_back(Plus(d.ln_perplexity_ratio, 6));
-      cells.push_back(Plus(d.kld.mean, 6));
+      cells.push_back(PlusMinus(d.ln_perplexity_ratio, 6));
+      cells.push_back(PlusMinus(d.kld.mean, 6));
       cells.push_back(fmt::format("{:.6f}", At(d.kld, 99).value));
-      cells.push_back(Plus(Percent(d.rms_delta_p), 3));
-      cells.push_back(Plus(Percent(d.top1_agreement), 3));
+      cells.push_back(PlusMinus(InPercent(d.rms_delta_p), 3));
+      cells.push_back(PlusMinus(InPercent(d.top1_agreement), 3));
     }
     table.AddRow(cells);
   }
   std::string out = table.ToString();
   if (divergence) {
     const Divergence& d = *reports.front().divergence;
-    out += fmt::format("reference   {}  {}\n", Plus(d.reference_perplexity, 4),
-                       Escaped(d.reference_name));
+    out += fmt::format("reference   {}  {}\n", PlusMinus(d.reference_perplexity, 4),
+                       Escaped(d.reference.name));
   }
   return out + ProtocolText(reports.front());
 }

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -163,25 +164,32 @@ class Llama final : public LanguageModel {
 
   const ModelSpec& spec() const override { return spec_; }
 
-  uint64_t ActivationBytes(uint64_t n_windows, uint64_t context,
-                           uint64_t part_rows) const override {
-    const uint64_t n_rows = n_windows * PartRows(context, part_rows);
-    const uint64_t n_elems = n_windows * context * spec_.d_model + n_rows * HiddenDim() +
-                             InnerElems(n_windows, context, part_rows);
-    return n_elems * sizeof(float) +
-           n_rows * linear_.InputBytes(std::max<uint64_t>(HiddenDim(), spec_.d_ff));
+  uint64_t ActivationBytes(uint64_t n_windows, uint64_t context, uint64_t part_rows,
+                           RowPlace place) const override {
+    const uint64_t part = PartRows(context, part_rows);
+    const uint64_t n_rows = n_windows * part;
+    const uint64_t d = spec_.d_model, kv_dim = KeyDim();
+    uint64_t n_elems = n_rows * HiddenDim() + InnerElems(n_rows, part == context);
+    if (place == RowPlace::kMemory) {
+      n_elems += n_windows * context * d;
+      if (part != context) n_elems += context * 2 * kv_dim;
+    } else {
+      n_elems += part * (d + 2 * kv_dim) + std::min(context, kKeyBlock) * 2 * kv_dim;
+    }
+    return n_elems * sizeof(float) + RotaryTable::Bytes(part, spec_.head_dim) +
+           n_rows * (Attention::QueryBytes(spec_.n_heads) +
+                     linear_.InputBytes(std::max<uint64_t>(HiddenDim(), spec_.d_ff)));
   }
 
   uint64_t WorkspaceBytes(uint64_t context) const override {
     const uint64_t max_cols = std::max<uint64_t>(std::max(spec_.d_model, spec_.d_ff), QueryDim());
-    return Linear::WorkspaceBytes(max_cols) + AttentionWorkspaceBytes(context, spec_.head_dim);
+    return Linear::WorkspaceBytes(max_cols) + Attention::WorkspaceBytes(context, spec_.head_dim);
   }
 
-  void Embed(const WindowBatch& batch, std::span<float> x) const override;
+  void Embed(const WindowBatch& batch, RowStore& x) const override;
   void RunLayers(const WindowBatch& batch, uint32_t begin, uint32_t end,
-                 std::span<float> x) const override;
-  void Finish(const WindowBatch& batch, std::span<const float> x,
-              std::span<float> hidden) const override;
+                 RowStore& x) const override;
+  void Finish(const WindowBatch& batch, RowStore& x) const override;
 
   void Logits(std::span<const float> hidden, uint64_t begin, uint64_t count,
               std::span<float> logits) const override {
@@ -205,17 +213,17 @@ class Llama final : public LanguageModel {
   static uint64_t PartRows(uint64_t context, uint64_t part_rows) {
     return part_rows == 0 ? context : std::min(part_rows, context);
   }
-  // Floats for q, k, v and the feed-forward's inside, which share what they can.
-  uint64_t InnerElems(uint64_t n_windows, uint64_t context, uint64_t part_rows) const {
-    const uint64_t part = PartRows(context, part_rows);
-    if (part == context) {
-      return n_windows * context * std::max<uint64_t>(QueryDim() + 2 * KeyDim(), spec_.d_ff);
-    }
-    return n_windows * (context * 2 * KeyDim() + part * std::max<uint64_t>(QueryDim(), spec_.d_ff));
+  // Floats for q and the feed-forward's inside, which is needed once attention is done; and for
+  // keys and values where they make room for it too: where no later part of the window looks at
+  // them.
+  uint64_t InnerElems(uint64_t n_rows, bool whole_windows) const {
+    return n_rows * std::max<uint64_t>(QueryDim() + (whole_windows ? 2 * KeyDim() : 0), spec_.d_ff);
   }
   // What a layer works with beside the residual stream.
   struct Scratch {
-    float *normed, *k, *v, *q, *ffn;
+    float *normed, *q, *ffn;
+    RowStore *k, *v;                                       // [n_windows * context, kv_dim]
+    std::vector<float> k_rows, v_rows;                     // of a part or a block of keys
     const std::function<void(const MatrixInput&)>* input;  // WindowBatch::input
     // Tells whoever listens what `matrices` are multiplied with.
     void Show(std::initializer_list<StoredMatrix> matrices, const float* x, uint64_t rows) const {
@@ -225,10 +233,15 @@ class Llama final : public LanguageModel {
   };
 
   void ReadRotaryDivisors(const TensorFinder& find);
+  RotaryTable RotaryOf(uint64_t begin, uint64_t count) const {
+    return RotaryTable(begin, count, spec_.head_dim, double{spec_.rope_theta},
+                       double{spec_.rope_linear_factor.value_or(1.0f)}, rotary_divisors_);
+  }
   void KeysAndValues(const Layer& layer, const RotaryTable& rotary, Rows rows, const float* x,
-                     const Scratch& scratch) const;
+                     Scratch& scratch) const;
   void AttendAndFeed(const Layer& layer, const RotaryTable& rotary, uint64_t context, Rows rows,
-                     float* x, const Scratch& scratch) const;
+                     float* x, Scratch& scratch) const;
+  void Attend(uint64_t context, Rows rows, Scratch& scratch, float* out) const;
   void Norm(const float* x, const std::vector<float>& weight, uint64_t n_rows, float* out) const;
   void Rotate(const RotaryTable& rotary, Rows rows, uint64_t n_heads, float* heads) const;
 
@@ -255,7 +268,7 @@ void Llama::ReadRotaryDivisors(const TensorFinder& find) {
   }
 }
 
-void Llama::Embed(const WindowBatch& batch, std::span<float> x) const {
+void Llama::Embed(const WindowBatch& batch, RowStore& x) const {
   for (const int32_t token : batch.tokens) {
     if (token >= 0 && static_cast<uint32_t>(token) < spec_.vocab_size) continue;
     throw DataError("forward.token", "a token has no row in the embedding")
@@ -263,10 +276,17 @@ void Llama::Embed(const WindowBatch& batch, std::span<float> x) const {
         .Found(std::to_string(token))
         .Expected("less than " + std::to_string(spec_.vocab_size));
   }
-  ForEachRow(batch.tokens.size(), [&](uint64_t row) {
-    linear_.Decode(embedding_, static_cast<uint64_t>(batch.tokens[row]), 1,
-                   x.data() + row * spec_.d_model);
-  });
+  const uint64_t part = batch.n_windows * PartRows(batch.context, batch.part_rows);
+  std::vector<float> buffer;
+  for (uint64_t first = 0; first < batch.tokens.size(); first += part) {
+    const uint64_t count = std::min<uint64_t>(part, batch.tokens.size() - first);
+    float* rows = x.Room(first, count, buffer);
+    ForEachRow(count, [&](uint64_t row) {
+      linear_.Decode(embedding_, static_cast<uint64_t>(batch.tokens[first + row]), 1,
+                     rows + row * spec_.d_model);
+    });
+    x.Put(first, count, rows);
+  }
 }
 
 void Llama::Norm(const float* x, const std::vector<float>& weight, uint64_t n_rows,
@@ -292,62 +312,100 @@ void KeepRows(float* x, uint64_t width, uint64_t context, uint64_t n_windows, ui
   }
 }
 
-void Llama::RunLayers(const WindowBatch& batch, uint32_t begin, uint32_t end,
-                      std::span<float> x) const {
+void Llama::RunLayers(const WindowBatch& batch, uint32_t begin, uint32_t end, RowStore& x) const {
   const uint64_t n_tokens = batch.n_windows * batch.context;
   const uint64_t part = PartRows(batch.context, batch.part_rows);
-  const RotaryTable rotary(batch.context, spec_.head_dim, double{spec_.rope_theta},
-                           double{spec_.rope_linear_factor.value_or(1.0f)}, rotary_divisors_);
-  std::vector<float> normed(batch.n_windows * part *
-                            HiddenDim());  // a norm's or attention's result
-  std::vector<float> inner(InnerElems(batch.n_windows, batch.context, batch.part_rows));
+  const uint64_t kv_dim = KeyDim();
+  const bool whole = part == batch.context;
+  std::vector<float> normed(batch.n_windows * part * HiddenDim());  // a norm's, attention's result
+  std::vector<float> inner(InnerElems(batch.n_windows * part, whole));
+  // Keys and values in the first rows of `inner`, or a place of their own.
+  RowStore k =
+      whole ? RowStore(inner.data(), n_tokens, kv_dim) : RowStore(n_tokens, kv_dim, batch.place);
+  RowStore v = whole ? RowStore(inner.data() + n_tokens * kv_dim, n_tokens, kv_dim)
+                     : RowStore(n_tokens, kv_dim, batch.place);
   Scratch scratch;
-  scratch.input = &batch.input;
   scratch.normed = normed.data();
-  scratch.k = inner.data();                     // [n_tokens, kv_dim]
-  scratch.v = scratch.k + n_tokens * KeyDim();  // [n_tokens, kv_dim]
-  scratch.q = scratch.v + n_tokens * KeyDim();  // [n_windows * part, q_dim]
-  // The feed-forward's inside [n_windows * part, d_ff] takes the place of keys and values only
-  // where no later part of the window looks at them.
-  scratch.ffn = part == batch.context ? inner.data() : scratch.q;
+  scratch.q = inner.data() + (whole ? 2 * n_tokens * kv_dim : 0);  // [n_windows * part, q_dim]
+  scratch.ffn = inner.data();                                      // [n_windows * part, d_ff]
+  scratch.k = &k;
+  scratch.v = &v;
+  scratch.input = &batch.input;
+  std::vector<float> x_rows;
 
+  // Of all positions, or anew of each part: that of a long window would be large.
+  std::optional<RotaryTable> rotary;
+  if (whole) rotary = RotaryOf(0, batch.context);
+  const auto for_each_part = [&](const Rows& rows, const auto& body) {
+    for (uint64_t first = 0; first < rows.count; first += part) {
+      const Rows now = {rows.n_windows, rows.begin + first, std::min(part, rows.count - first)};
+      if (!whole) rotary = RotaryOf(now.begin, now.count);
+      body(first, now);
+    }
+  };
   for (uint32_t i = begin; i < end; ++i) {
     const Layer& layer = layers_[i];
-    for (uint64_t first = 0; first < batch.context; first += part) {
-      KeysAndValues(layer, rotary, {batch.n_windows, first, std::min(part, batch.context - first)},
-                    x.data(), scratch);
-    }
     Rows rows = {batch.n_windows, 0, batch.context};
+    for_each_part(rows, [&](uint64_t first, const Rows& now) {
+      KeysAndValues(layer, *rotary, now, x.Get(first, now.total(), x_rows), scratch);
+    });
+    uint64_t from = 0;  // the row of `x` where `rows` begin
     if (i + 1 == spec_.n_layers) {
       // Nothing looks at the last layer's rows but the vocabulary: only the scored ones go on.
       rows = {batch.n_windows, batch.scored_begin, batch.n_scored};
-      KeepRows(x.data(), spec_.d_model, batch.context, rows.n_windows, rows.begin, rows.count);
+      if (whole) {
+        KeepRows(x.Get(0, n_tokens, x_rows), spec_.d_model, batch.context, rows.n_windows,
+                 rows.begin, rows.count);
+      } else {
+        from = rows.begin;
+      }
     }
-    for (uint64_t first = 0; first < rows.count; first += part) {
-      AttendAndFeed(layer, rotary, batch.context,
-                    {rows.n_windows, rows.begin + first, std::min(part, rows.count - first)},
-                    x.data() + first * spec_.d_model, scratch);
-    }
+    for_each_part(rows, [&](uint64_t first, const Rows& now) {
+      float* now_x = x.Get(from + first, now.total(), x_rows);
+      AttendAndFeed(layer, *rotary, batch.context, now, now_x, scratch);
+      x.Put(first, now.total(), now_x);
+    });
     if (batch.layer_done) batch.layer_done();
   }
 }
 
-// Keys and values of the rows, whose residual stream begins at row `rows.begin` of `x`.
+// Keys and values of the rows, whose residual stream is `x` [rows, d].
 void Llama::KeysAndValues(const Layer& layer, const RotaryTable& rotary, Rows rows, const float* x,
-                          const Scratch& scratch) const {
+                          Scratch& scratch) const {
   const uint64_t d = spec_.d_model;
-  const uint64_t kv_dim = KeyDim();
-  float* k = scratch.k + rows.begin * kv_dim;
-  Norm(x + rows.begin * d, layer.attn_norm, rows.total(), scratch.normed);  // normed [rows, d]
-  scratch.Show({layer.k, layer.v}, scratch.normed, rows.total());
-  linear_.Multiply(layer.k, {scratch.normed, rows.total(), d}, k);
-  linear_.Multiply(layer.v, {scratch.normed, rows.total(), d}, scratch.v + rows.begin * kv_dim);
+  const uint64_t n_rows = rows.total();
+  Norm(x, layer.attn_norm, n_rows, scratch.normed);  // normed [rows, d]
+  scratch.Show({layer.k, layer.v}, scratch.normed, n_rows);
+  float* k = scratch.k->Room(rows.begin, n_rows, scratch.k_rows);  // [rows, kv_dim]
+  float* v = scratch.v->Room(rows.begin, n_rows, scratch.v_rows);
+  linear_.Multiply(layer.k, {scratch.normed, n_rows, d}, k);
+  linear_.Multiply(layer.v, {scratch.normed, n_rows, d}, v);
   Rotate(rotary, rows, spec_.n_kv_heads, k);
+  scratch.k->Put(rows.begin, n_rows, k);
+  scratch.v->Put(rows.begin, n_rows, v);
+}
+
+// Writes attention's result for the queries of `rows`. Shape: out [rows, q_dim].
+void Llama::Attend(uint64_t context, Rows rows, Scratch& scratch, float* out) const {
+  Attention attention({.n_windows = rows.n_windows,
+                       .query_begin = rows.begin,
+                       .n_queries = rows.count,
+                       .n_heads = spec_.n_heads,
+                       .n_kv_heads = spec_.n_kv_heads,
+                       .head_dim = spec_.head_dim},
+                      scratch.q, out);
+  const uint64_t n_keys = rows.begin + rows.count;  // Later ones are never looked at.
+  for (uint64_t begin = 0; begin < n_keys; begin += kKeyBlock) {
+    const uint64_t count = std::min(kKeyBlock, n_keys - begin);
+    attention.Add(begin, count, scratch.k->Get(begin, count, scratch.k_rows),
+                  scratch.v->Get(begin, count, scratch.v_rows), context);
+  }
+  attention.Finish();
 }
 
 // The rest of the layer for the rows, whose residual stream is `x` [rows, d].
 void Llama::AttendAndFeed(const Layer& layer, const RotaryTable& rotary, uint64_t context,
-                          Rows rows, float* x, const Scratch& scratch) const {
+                          Rows rows, float* x, Scratch& scratch) const {
   const uint64_t d = spec_.d_model;
   const uint64_t q_dim = QueryDim();
   const uint64_t n_rows = rows.total();
@@ -356,14 +414,7 @@ void Llama::AttendAndFeed(const Layer& layer, const RotaryTable& rotary, uint64_
   scratch.Show({layer.q}, normed, n_rows);
   linear_.Multiply(layer.q, {normed, n_rows, d}, scratch.q);
   Rotate(rotary, rows, spec_.n_heads, scratch.q);
-  Attend({.n_windows = rows.n_windows,
-          .context = context,
-          .query_begin = rows.begin,
-          .n_queries = rows.count,
-          .n_heads = spec_.n_heads,
-          .n_kv_heads = spec_.n_kv_heads,
-          .head_dim = spec_.head_dim},
-         scratch.q, scratch.k, scratch.v, normed);  // normed [rows, q_dim]
+  Attend(context, rows, scratch, normed);  // normed [rows, q_dim]
   scratch.Show({layer.attn_output}, normed, n_rows);
   linear_.MultiplyAdd(layer.attn_output, {normed, n_rows, q_dim}, x);
 
@@ -375,11 +426,17 @@ void Llama::AttendAndFeed(const Layer& layer, const RotaryTable& rotary, uint64_
   linear_.MultiplyAdd(layer.ffn_down, {scratch.ffn, n_rows, spec_.d_ff}, x);
 }
 
-void Llama::Finish(const WindowBatch& batch, std::span<const float> x,
-                   std::span<float> hidden) const {
+void Llama::Finish(const WindowBatch& batch, RowStore& x) const {
   const uint64_t n_rows = batch.n_windows * batch.n_scored;
-  Norm(x.data(), output_norm_, n_rows, hidden.data());
-  if (batch.input) batch.input({output_.tensor, hidden.data(), n_rows, spec_.d_model});
+  const uint64_t part = batch.n_windows * PartRows(batch.context, batch.part_rows);
+  std::vector<float> buffer;
+  for (uint64_t first = 0; first < n_rows; first += part) {
+    const uint64_t count = std::min(part, n_rows - first);
+    float* rows = x.Get(first, count, buffer);
+    Norm(rows, output_norm_, count, rows);
+    if (batch.input) batch.input({output_.tensor, rows, count, spec_.d_model});
+    x.Put(first, count, rows);
+  }
 }
 
 }  // namespace

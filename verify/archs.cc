@@ -1,5 +1,6 @@
 #include "verify/archs.h"
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <vector>
@@ -15,11 +16,19 @@ constexpr std::array<const ArchInfo*, 1> kArchs = {&kArchLlama};
 
 }  // namespace
 
-void LanguageModel::Forward(const WindowBatch& batch, std::span<float> hidden) const {
-  std::vector<float> x(batch.n_windows * batch.context * spec().d_model);
+void LanguageModel::Forward(const WindowBatch& batch, RowStore& x) const {
   Embed(batch, x);
   RunLayers(batch, 0, spec().n_layers, x);
-  Finish(batch, x, hidden);
+  Finish(batch, x);
+  x.Truncate(batch.n_windows * batch.n_scored);
+}
+
+void LanguageModel::Forward(const WindowBatch& batch, std::span<float> hidden) const {
+  RowStore x(batch.n_windows * batch.context, spec().d_model, RowPlace::kMemory);
+  Forward(batch, x);
+  std::vector<float> buffer;
+  std::ranges::copy_n(x.Get(0, x.n_rows(), buffer), static_cast<std::ptrdiff_t>(hidden.size()),
+                      hidden.begin());
 }
 
 std::span<const ArchInfo* const> AllArchs() { return kArchs; }

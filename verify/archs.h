@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "formats/core/stream.h"
+#include "verify/row_store.h"
 
 namespace quern {
 
@@ -47,6 +48,8 @@ struct WindowBatch {
   // each weight is read once for each such part. 0: all of them. Requires otherwise: n_windows
   // == 1.
   uint64_t part_rows = 0;
+  // Where keys and values of a window in parts are.
+  RowPlace place = RowPlace::kMemory;
   // Called behind each layer, on the calling thread; may be empty.
   std::function<void()> layer_done = {};
   // Called with the input of each matrix product, on the calling thread, once for each matrix that
@@ -62,31 +65,32 @@ class LanguageModel {
   virtual ~LanguageModel() = default;
   virtual const ModelSpec& spec() const = 0;
 
-  // Returns the bytes that Forward needs for its batch beside `hidden`; part_rows as in
-  // WindowBatch. Units: bytes.
-  virtual uint64_t ActivationBytes(uint64_t n_windows, uint64_t context,
-                                   uint64_t part_rows = 0) const = 0;
+  // Returns the bytes that Forward needs for its batch; of `x` too where it is in memory. part_rows
+  // and place as in WindowBatch, place that of `x` too. Units: bytes.
+  virtual uint64_t ActivationBytes(uint64_t n_windows, uint64_t context, uint64_t part_rows = 0,
+                                   RowPlace place = RowPlace::kMemory) const = 0;
   // Returns the bytes that each thread works with.
   // Units: bytes.
   virtual uint64_t WorkspaceBytes(uint64_t context) const = 0;
 
   // Writes the residual stream that the first layer gets.
   // Shape: x [n_windows * context, d_model].
-  // Throws: as TensorStore::ReadRows; Error kData "forward.token" for an id outside the vocabulary.
-  virtual void Embed(const WindowBatch& batch, std::span<float> x) const = 0;
+  // Throws: as TensorStore::ReadRows and RowStore; Error kData "forward.token" for an id outside
+  // the vocabulary. Requires: `x` is in memory unless the batch goes in parts; so do the next two.
+  virtual void Embed(const WindowBatch& batch, RowStore& x) const = 0;
   // Sends `x` through the layers [begin, end). Behind the last layer, the scored rows stand
-  // together at the front of `x`: [n_windows * n_scored, d_model]. Throws: as
-  // TensorStore::ReadRows.
+  // together at the front of `x`: [n_windows * n_scored, d_model].
+  // Throws: as TensorStore::ReadRows and RowStore.
   virtual void RunLayers(const WindowBatch& batch, uint32_t begin, uint32_t end,
-                         std::span<float> x) const = 0;
-  // Writes what the output matrix is multiplied with, from what the last layer left in `x`.
-  // Shape: hidden [n_windows * n_scored, d_model].
-  virtual void Finish(const WindowBatch& batch, std::span<const float> x,
-                      std::span<float> hidden) const = 0;
+                         RowStore& x) const = 0;
+  // Makes the scored rows, as the last layer left them, what the output matrix is multiplied with.
+  virtual void Finish(const WindowBatch& batch, RowStore& x) const = 0;
 
-  // All three: sends `batch` through the whole model.
+  // All three: sends `batch` through the whole model, and leaves of `x` the scored rows.
   // Cost: every weight is read and decoded once (once per part of a window, see part_rows).
   // Throws: as Embed and RunLayers.
+  void Forward(const WindowBatch& batch, RowStore& x) const;
+  // The same with a stream of its own. Shape: hidden [n_windows * n_scored, d_model].
   void Forward(const WindowBatch& batch, std::span<float> hidden) const;
 
   // Writes the logits of the vocabulary's entries [begin, begin + count) for rows of `hidden`.

@@ -85,7 +85,7 @@ WindowSeries SeriesOf(std::span<const uint64_t> places, const Predictions& predi
   return series;
 }
 
-void Summarize(std::span<const uint64_t> places, std::string reference_name, Report& report) {
+void Summarize(std::span<const uint64_t> places, ReferenceInfo reference, Report& report) {
   const Predictions& predictions = report.predictions;
   QUERN_CHECK(!places.empty() && predictions.nll.size() % places.size() == 0);
   const uint64_t per_window = predictions.nll.size() / places.size();
@@ -96,7 +96,7 @@ void Summarize(std::span<const uint64_t> places, std::string reference_name, Rep
   report.series = SeriesOf(places, predictions, per_window);
   if (predictions.reference_nll.empty()) return;
   report.divergence = DivergenceOf(predictions, per_window);
-  report.divergence->reference_name = std::move(reference_name);
+  report.divergence->reference = std::move(reference);
 }
 
 Report PerplexityAgainst(const TensorStore& model, const TensorStore& reference,

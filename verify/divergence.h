@@ -21,7 +21,7 @@ WindowSeries SeriesOf(std::span<const uint64_t> places, const Predictions& predi
 
 // Sets what follows from report.predictions and the windows' places in the text: numbers of windows
 // and tokens, means, series, and with a reference the divergence from it.
-void Summarize(std::span<const uint64_t> places, std::string reference_name, Report& report);
+void Summarize(std::span<const uint64_t> places, ReferenceInfo reference, Report& report);
 
 // Measures `model` and `reference` over `text`; Report::divergence is set.
 // Throws: as ComparePerplexity.

@@ -7,7 +7,6 @@
 #include <tbb/task_arena.h>
 
 #include <algorithm>
-#include <optional>
 #include <string>
 
 #include "formats/core/error.h"
@@ -23,21 +22,27 @@ std::string Mebibytes(uint64_t bytes) {
 
 class Evaluation {
  public:
-  Evaluation(std::span<const Candidate> models, const Candidate* reference,
-             const TextWindows& windows, const PerplexityOptions& options, const Looks& looks)
+  Evaluation(std::span<const Candidate> models, const Reference& reference,
+             const TextWindows& windows, const PerplexityOptions& options, const Looks& looks,
+             LogitsWriter* save)
       : windows_(windows),
         options_(options),
         looks_(looks),
+        logits_(reference.logits),
+        save_(save),
         candidates_(models.begin(), models.end()),
         n_models_(models.size()),
         predictions_(models.size()) {
-    if (reference != nullptr) candidates_.push_back(*reference);
+    if (reference.model != nullptr) candidates_.push_back(*reference.model);
     steps_per_group_ = 0;
     for (const Candidate& c : candidates_) steps_per_group_ += c.model->spec().n_layers + 1;
   }
 
   std::vector<Predictions> Run() {
-    const Group group = GroupThatFits();
+    const WindowGroup group =
+        GroupThatFits(candidates_[0].name, options_.memory_bytes, windows_.context,
+                      windows_.n_windows, [&](const WindowGroup& g) { return WindowBytes(g); },
+                      save_bytes());
     if (options_.progress != nullptr) {
       options_.progress->Begin("perplexity", windows_.n_windows, "windows");
     }
@@ -51,7 +56,8 @@ class Evaluation {
       while (look != looks_.windows.end() && *look <= first) ++look;
       const uint64_t due = look == looks_.windows.end() ? windows_.n_windows : *look;
       const uint64_t count = std::min({group.windows, windows_.n_windows - first, due - first});
-      RunInArena(options_, workspace_bytes, [&] { RunGroup(first, count, group.part_rows); });
+      RunInArena(options_.threads, options_.memory_bytes, workspace_bytes,
+                 [&] { RunGroup(first, count, group); });
       first += count;
       if (looks_.enough && first == due && looks_.enough(predictions_)) break;
     }
@@ -60,63 +66,55 @@ class Evaluation {
   }
 
  private:
-  bool has_reference() const { return candidates_.size() > n_models_; }
-  uint64_t reserve_bytes() const { return options_.memory_bytes / 8; }
+  bool has_reference_model() const { return candidates_.size() > n_models_; }
 
-  // What goes through the layers together.
-  struct Group {
-    uint64_t windows = 1;
-    uint64_t part_rows = 0;  // as in WindowBatch
-  };
-
-  // Does not depend on the number of threads, so that neither do the products' shapes.
-  Group GroupThatFits() const {
-    uint64_t hidden_bytes = 0;  // per scored position
-    for (const Candidate& c : candidates_) hidden_bytes += c.model->spec().d_model * sizeof(float);
-    const uint64_t scored_bytes =
-        windows_.n_scored * (hidden_bytes + SweepBytes(n_models_, has_reference()));
-    const auto window_bytes = [&](uint64_t part_rows) {
-      uint64_t activation_bytes = 0;
-      for (const Candidate& c : candidates_) {
-        activation_bytes =
-            std::max(activation_bytes, c.model->ActivationBytes(1, windows_.context, part_rows));
-      }
-      return activation_bytes + scored_bytes;
-    };
-    const uint64_t budget = options_.memory_bytes - reserve_bytes();
-    const uint64_t fits = budget / window_bytes(0);
-    if (fits > 0) return {std::min(fits, windows_.n_windows), 0};
-    // As many rows at a time as possible: every part reads the weights again.
-    constexpr uint64_t kLeastPart = 512;
-    for (uint64_t part = windows_.context / 2; part >= kLeastPart; part /= 2) {
-      if (window_bytes(part) <= budget) return {1, part};
-    }
-    ThrowWindowDoesNotFit(candidates_[0].name, options_, windows_,
-                          window_bytes(std::min(kLeastPart, windows_.context)));
+  // Rows whose logits are kept until they are saved take a quarter of the memory.
+  uint64_t save_bytes() const { return save_ == nullptr ? 0 : options_.memory_bytes / 4; }
+  uint64_t RowsAtATime(const WindowGroup& group, uint64_t n_rows) const {
+    const uint64_t rows = group.RowsAtATime(n_rows);
+    if (save_ == nullptr) return rows;
+    const uint64_t fits = save_bytes() / SaveBytes(candidates_[0].model->spec().vocab_size);
+    return std::clamp<uint64_t>(fits, 1, rows);
   }
 
-  void RunGroup(uint64_t first, uint64_t count, uint64_t part_rows) {
+  uint64_t WindowBytes(const WindowGroup& group) const {
+    uint64_t hidden_bytes = 0, activation_bytes = 0;  // hidden: per scored position
+    for (const Candidate& c : candidates_) {
+      hidden_bytes += c.model->spec().d_model * sizeof(float);
+      activation_bytes =
+          std::max(activation_bytes,
+                   c.model->ActivationBytes(1, windows_.context, group.part_rows, group.place));
+    }
+    const uint64_t swept = group.RowsAtATime(windows_.n_scored);
+    const uint64_t kept = group.place == RowPlace::kMemory ? windows_.n_scored : swept;
+    const bool compared = has_reference_model() || logits_ != nullptr;
+    return activation_bytes + kept * hidden_bytes + swept * SweepBytes(n_models_, compared);
+  }
+
+  void RunGroup(uint64_t first, uint64_t count, const WindowGroup& group) {
     steps_done_ = 0;
     const uint64_t begun = windows_told_;
-    std::vector<std::vector<float>> hidden;  // per candidate [count * n_scored, d_model]
+    std::vector<RowStore> hidden;  // per candidate [count * n_scored, d_model]
     for (const Candidate& c : candidates_) {
-      hidden.emplace_back(count * windows_.n_scored * c.model->spec().d_model);
+      hidden.emplace_back(count * windows_.context, c.model->spec().d_model, group.place);
       c.model->Forward({.tokens = std::span(windows_.inputs)
                                       .subspan(first * windows_.context, count * windows_.context),
                         .n_windows = count,
                         .context = windows_.context,
                         .scored_begin = windows_.scored_begin,
                         .n_scored = windows_.n_scored,
-                        .part_rows = part_rows,
+                        .part_rows = group.part_rows,
+                        .place = group.place,
                         .layer_done = [&] { Step(begun, count); }},
                        hidden.back());
     }
     std::vector<SweepInput> models;
-    for (size_t i = 0; i < n_models_; ++i) models.push_back({&candidates_[i], hidden[i]});
-    std::optional<SweepInput> reference;
-    if (has_reference()) reference = {&candidates_.back(), hidden.back()};
-    SweepVocabulary(models, reference ? &*reference : nullptr, windows_, first, count,
-                    predictions_);
+    for (size_t i = 0; i < n_models_; ++i) models.push_back({&candidates_[i], &hidden[i]});
+    const SweepInput reference = {&candidates_.back(), &hidden.back()};
+    SweepVocabulary(models,
+                    {.model = has_reference_model() ? &reference : nullptr, .logits = logits_},
+                    windows_, first, count, RowsAtATime(group, count * windows_.n_scored),
+                    predictions_, save_);
     for (size_t i = 0; i < candidates_.size(); ++i) Step(begun, count);
   }
 
@@ -133,7 +131,9 @@ class Evaluation {
   const TextWindows& windows_;
   const PerplexityOptions& options_;
   const Looks& looks_;
-  std::vector<Candidate> candidates_;  // the models, then the reference
+  const LogitsFile* logits_;
+  LogitsWriter* save_;
+  std::vector<Candidate> candidates_;  // the models, then a reference that is one
   size_t n_models_;
   std::vector<Predictions> predictions_;  // per model
   uint64_t steps_per_group_ = 1, steps_done_ = 0, windows_told_ = 0;
@@ -147,32 +147,49 @@ ForwardOptions SharedWorkspaces(const PerplexityOptions& options) {
   return forward;
 }
 
-void RunInArena(const PerplexityOptions& options, uint64_t workspace_bytes,
-                const std::function<void()>& work) {
-  const uint64_t wanted = options.threads > 0
-                              ? options.threads
-                              : static_cast<uint64_t>(tbb::info::default_concurrency());
-  const auto threads = static_cast<unsigned>(
-      std::min(wanted, std::max<uint64_t>(1, options.memory_bytes / 8 / workspace_bytes)));
-  const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
-  tbb::task_arena arena(static_cast<int>(threads));
-  arena.execute(work);
-}
-
-void ThrowWindowDoesNotFit(std::string_view model_name, const PerplexityOptions& options,
-                           const TextWindows& windows, uint64_t window_bytes) {
+WindowGroup GroupThatFits(std::string_view model_name, uint64_t memory_bytes, uint64_t context,
+                          uint64_t most_windows,
+                          const std::function<uint64_t(const WindowGroup&)>& window_bytes,
+                          uint64_t reserved_bytes) {
+  const uint64_t budget = memory_bytes - memory_bytes / 8 - reserved_bytes;
+  const uint64_t fits = budget / window_bytes({});
+  if (fits > 0) return {.windows = std::min(fits, most_windows)};
+  // Every part reads the weights again. Parts are as many rows as products take at a time, so that
+  // these see the same blocks of rows as they do of whole windows.
+  constexpr uint64_t kPartStep = 512;
+  WindowGroup group;
+  for (const RowPlace place : {RowPlace::kMemory, RowPlace::kFile}) {
+    group.place = place;
+    for (uint64_t part = (context - 1) / kPartStep * kPartStep; part > 0; part -= kPartStep) {
+      group.part_rows = part;
+      if (window_bytes(group) <= budget) return group;
+    }
+  }
+  const uint64_t least =
+      reserved_bytes + window_bytes(group.part_rows == 0 ? WindowGroup() : group);
   throw Error(ErrorCode::kMemory, "memory.budget", "one window does not fit in the memory limit")
-      .File(model_name)
-      .Found(Mebibytes(options.memory_bytes))
-      .Expected("at least " + Mebibytes(window_bytes / 7 * 8 + 8) + " for " +
-                std::to_string(windows.context) + " tokens")
+      .File(Escaped(model_name, 4096))
+      .Found(Mebibytes(memory_bytes))
+      .Expected("at least " + Mebibytes(least / 7 * 8 + 8) + " for " + std::to_string(context) +
+                " tokens")
       .Hint("raise --memory or lower --context");
 }
 
-std::vector<Predictions> Evaluate(std::span<const Candidate> models, const Candidate* reference,
+void RunInArena(unsigned threads, uint64_t memory_bytes, uint64_t workspace_bytes,
+                const std::function<void()>& work) {
+  const uint64_t wanted =
+      threads > 0 ? threads : static_cast<uint64_t>(tbb::info::default_concurrency());
+  const auto fitting = static_cast<unsigned>(
+      std::min(wanted, std::max<uint64_t>(1, memory_bytes / 8 / workspace_bytes)));
+  const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, fitting);
+  tbb::task_arena arena(static_cast<int>(fitting));
+  arena.execute(work);
+}
+
+std::vector<Predictions> Evaluate(std::span<const Candidate> models, const Reference& reference,
                                   const TextWindows& windows, const PerplexityOptions& options,
-                                  const Looks& looks) {
-  return Evaluation(models, reference, windows, options, looks).Run();
+                                  const Looks& looks, LogitsWriter* save) {
+  return Evaluation(models, reference, windows, options, looks, save).Run();
 }
 
 }  // namespace quern

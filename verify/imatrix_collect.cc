@@ -1,9 +1,6 @@
 #include "verify/imatrix_collect.h"
 
-#include <tbb/global_control.h>
-#include <tbb/info.h>
 #include <tbb/parallel_for.h>
-#include <tbb/task_arena.h>
 
 #include <algorithm>
 #include <cmath>
@@ -11,7 +8,7 @@
 #include <vector>
 
 #include "formats/core/error.h"
-#include "verify/windows.h"
+#include "verify/evaluate.h"
 
 namespace quern {
 namespace {
@@ -61,17 +58,19 @@ class Collection {
       options_.progress->Begin("imatrix", result.text_windows, "windows");
     }
     const uint64_t context = cuts.front().context;
-    const Group group = GroupThatFits(context);
-    const unsigned threads = Threads(context);
-    const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
-    tbb::task_arena arena(static_cast<int>(threads));
+    const WindowGroup group =
+        GroupThatFits(store_.name(), options_.memory_bytes, context,
+                      std::max<uint64_t>(1, kGroupTokens / context), [&](const WindowGroup& g) {
+                        return model_->ActivationBytes(1, context, g.part_rows, g.place);
+                      });
     try {
       for (TextWindows& windows : cuts) {
         for (uint64_t first = 0; first < windows.n_windows; first += group.windows) {
           const uint64_t count = std::min(group.windows, windows.n_windows - first);
           const SumsByTensor before = sums_;
           try {
-            arena.execute([&] { RunGroup(windows, first, count, group.part_rows); });
+            RunInArena(options_.threads, options_.memory_bytes, model_->WorkspaceBytes(context),
+                       [&] { RunGroup(windows, first, count, group); });
           } catch (const Stopped&) {
             sums_ = before;
             throw;
@@ -88,11 +87,6 @@ class Collection {
   }
 
  private:
-  struct Group {
-    uint64_t windows = 1;
-    uint64_t part_rows = 0;  // as in WindowBatch
-  };
-
   std::vector<TextWindows> Cut(std::span<const CalibrationText> texts) const {
     std::vector<TextWindows> cuts;
     uint64_t left = options_.chunks == 0 ? UINT64_MAX : options_.chunks;
@@ -112,37 +106,9 @@ class Collection {
     return cuts;
   }
 
-  uint64_t WindowBytes(uint64_t context, uint64_t part_rows) const {
-    const uint64_t stream_bytes = context * model_->spec().d_model * sizeof(float);
-    return model_->ActivationBytes(1, context, part_rows) + 2 * stream_bytes;
-  }
-
-  // Does not depend on the number of threads, so that neither do the products' shapes.
-  Group GroupThatFits(uint64_t context) const {
-    const uint64_t budget = options_.memory_bytes - options_.memory_bytes / 8;
-    const uint64_t fits = budget / WindowBytes(context, 0);
-    if (fits > 0) return {std::clamp<uint64_t>(kGroupTokens / context, 1, fits), 0};
-    for (uint64_t part = context / 2; part >= 512; part /= 2) {
-      if (WindowBytes(context, part) <= budget) return {1, part};
-    }
-    throw Error(ErrorCode::kMemory, "memory.budget", "one window does not fit in the memory limit")
-        .File(store_.name())
-        .Found(std::to_string(options_.memory_bytes >> 20) + " MiB")
-        .Expected(std::to_string((WindowBytes(context, 0) / 7 * 8 >> 20) + 1) + " MiB for " +
-                  std::to_string(context) + " tokens")
-        .Hint("raise --memory or lower --context");
-  }
-
-  unsigned Threads(uint64_t context) const {
-    const uint64_t wanted = options_.threads > 0
-                                ? options_.threads
-                                : static_cast<uint64_t>(tbb::info::default_concurrency());
-    const uint64_t fit = options_.memory_bytes / 8 / model_->WorkspaceBytes(context);
-    return static_cast<unsigned>(std::min(wanted, std::max<uint64_t>(1, fit)));
-  }
-
-  void RunGroup(const TextWindows& windows, uint64_t first, uint64_t count, uint64_t part_rows) {
-    std::vector<float> hidden(count * windows.context * model_->spec().d_model);
+  void RunGroup(const TextWindows& windows, uint64_t first, uint64_t count,
+                const WindowGroup& group) {
+    RowStore x(count * windows.context, model_->spec().d_model, group.place);
     const auto check_stop = [&] {
       if (options_.stop && options_.stop()) throw Stopped();
     };
@@ -154,10 +120,11 @@ class Collection {
          .context = windows.context,
          .scored_begin = 0,
          .n_scored = windows.context,
-         .part_rows = part_rows,
+         .part_rows = group.part_rows,
+         .place = group.place,
          .layer_done = check_stop,
          .input = [&](const MatrixInput& input) { Add(input); }},
-        hidden);
+        x);
   }
 
   void Add(const MatrixInput& input) {

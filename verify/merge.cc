@@ -11,7 +11,7 @@ namespace quern {
 namespace {
 
 uint64_t ReferenceOf(const Report& report) {
-  return report.divergence ? report.divergence->reference_fingerprint : 0;
+  return report.divergence ? report.divergence->reference.fingerprint : 0;
 }
 
 void CheckSameMeasurement(const ReportPart& first, const ReportPart& other) {
@@ -118,10 +118,7 @@ Report MergeParts(std::span<const ReportPart> parts) {
   }
   whole.part = whole.parts = 1;
   whole.predictions = std::move(all);
-  const std::string reference = whole.divergence ? whole.divergence->reference_name : "";
-  const uint64_t reference_fingerprint = ReferenceOf(whole);
-  Summarize(places, reference, whole);
-  if (whole.divergence) whole.divergence->reference_fingerprint = reference_fingerprint;
+  Summarize(places, whole.divergence ? whole.divergence->reference : ReferenceInfo(), whole);
   return whole;
 }
 

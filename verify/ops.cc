@@ -74,10 +74,6 @@ double ExpInPlace(float* s, size_t n, float max, float scale) {
   return total;
 }
 
-void Scale(float* x, size_t n, float factor) {
-  for (size_t i = 0; i < n; ++i) x[i] *= factor;
-}
-
 void SwiGlu(float* gate, const float* up, size_t n) {
   const size_t lanes = hn::Lanes(kFloats);
   const auto one = hn::Set(kFloats, 1.0f);
@@ -125,6 +121,30 @@ double WeightedDifference(const float* p, const float* q, size_t n, double max) 
   return total;
 }
 
+// Adds to `mass` the sum of exp(p), to `weighted` that of exp(p) * (p - q), over p above `floor`.
+void GivenDivergence(const float* p, const float* q, size_t n, double floor, double* mass,
+                     double* weighted) {
+  const size_t lanes = hn::Lanes(kDoubles);
+  const Doubles least = hn::Set(kDoubles, floor);
+  Doubles masses = hn::Zero(kDoubles), sum = hn::Zero(kDoubles);
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const Doubles vp = hn::PromoteTo(kDoubles, hn::LoadU(kHalfFloats, p + i));
+    const Doubles vq = hn::PromoteTo(kDoubles, hn::LoadU(kHalfFloats, q + i));
+    const Doubles share = hn::IfThenElseZero(hn::Gt(vp, least), hn::Exp(kDoubles, vp));
+    masses = hn::Add(masses, share);
+    sum = hn::MulAdd(share, hn::Sub(vp, vq), sum);
+  }
+  *mass += hn::GetLane(hn::SumOfLanes(kDoubles, masses));
+  *weighted += hn::GetLane(hn::SumOfLanes(kDoubles, sum));
+  for (; i < n; ++i) {
+    if (!(double{p[i]} > floor)) continue;
+    const double share = std::exp(double{p[i]});
+    *mass += share;
+    *weighted += share * (double{p[i]} - double{q[i]});
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace quern
 HWY_AFTER_NAMESPACE();
@@ -136,10 +156,10 @@ namespace {
 HWY_EXPORT(SumOfSquares);
 HWY_EXPORT(MaxOf);
 HWY_EXPORT(ExpInPlace);
-HWY_EXPORT(Scale);
 HWY_EXPORT(SwiGlu);
 HWY_EXPORT(ExpSum);
 HWY_EXPORT(WeightedDifference);
+HWY_EXPORT(GivenDivergence);
 
 }  // namespace
 
@@ -154,15 +174,18 @@ void RmsNorm(const float* x, const float* weight, size_t n, float eps, float* ou
   for (size_t i = 0; i < n; ++i) out[i] = x[i] * scale * weight[i];
 }
 
-RotaryTable::RotaryTable(size_t n_positions, size_t head_dim, double theta, double linear_factor,
-                         std::span<const float> divisors)
-    : n_pairs_(head_dim / 2), cosines_(n_positions * n_pairs_), sines_(n_positions * n_pairs_) {
+RotaryTable::RotaryTable(size_t begin, size_t n_positions, size_t head_dim, double theta,
+                         double linear_factor, std::span<const float> divisors)
+    : begin_(begin),
+      n_pairs_(head_dim / 2),
+      cosines_(n_positions * n_pairs_),
+      sines_(n_positions * n_pairs_) {
   for (size_t i = 0; i < n_pairs_; ++i) {
     const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(head_dim);
     const double divisor = divisors.empty() ? 1.0 : double{divisors[i]};
     const double frequency = std::pow(theta, exponent) / linear_factor / divisor;
     for (size_t p = 0; p < n_positions; ++p) {
-      const double angle = static_cast<double>(p) * frequency;
+      const double angle = static_cast<double>(begin + p) * frequency;
       cosines_[p * n_pairs_ + i] = static_cast<float>(std::cos(angle));
       sines_[p * n_pairs_ + i] = static_cast<float>(std::sin(angle));
     }
@@ -170,8 +193,8 @@ RotaryTable::RotaryTable(size_t n_positions, size_t head_dim, double theta, doub
 }
 
 void RotaryTable::Rotate(float* heads, size_t n_heads, size_t position) const {
-  const float* cosine = cosines_.data() + position * n_pairs_;
-  const float* sine = sines_.data() + position * n_pairs_;
+  const float* cosine = cosines_.data() + (position - begin_) * n_pairs_;
+  const float* sine = sines_.data() + (position - begin_) * n_pairs_;
   for (size_t head = 0; head < n_heads; ++head, heads += 2 * n_pairs_) {
     for (size_t i = 0; i < n_pairs_; ++i) {
       const float a = heads[2 * i];
@@ -182,10 +205,9 @@ void RotaryTable::Rotate(float* heads, size_t n_heads, size_t position) const {
   }
 }
 
-void Softmax(float* s, size_t n, float scale) {
+ExpSums ExpShifted(float* s, size_t n, float scale) {
   const float max = HWY_DYNAMIC_DISPATCH(MaxOf)(s, n);
-  const double sum = HWY_DYNAMIC_DISPATCH(ExpInPlace)(s, n, max, scale);
-  HWY_DYNAMIC_DISPATCH(Scale)(s, n, static_cast<float>(1.0 / sum));
+  return {scale * max, HWY_DYNAMIC_DISPATCH(ExpInPlace)(s, n, max, scale)};
 }
 
 void SwiGlu(float* gate, const float* up, size_t n) {
@@ -221,6 +243,20 @@ void DivergenceSums::Add(const float* p_logits, const float* q_logits, uint64_t 
 }
 
 double DivergenceSums::Kld() const { return weighted / p.sum - p.LogTotal() + q.LogTotal(); }
+
+GivenSums::GivenSums(double least)
+    : floor(least), max(-std::numeric_limits<float>::infinity()) {}
+
+void GivenSums::Add(const float* log_p, const float* q_logits, uint64_t begin, size_t n) {
+  if (n == 0) return;
+  const float piece_max = HWY_DYNAMIC_DISPATCH(MaxOf)(log_p, n);
+  if (piece_max > max) {  // Equal: the earlier entry stays the top.
+    max = piece_max;
+    top = begin + static_cast<uint64_t>(std::find(log_p, log_p + n, piece_max) - log_p);
+  }
+  q.Add(q_logits, begin, n);
+  HWY_DYNAMIC_DISPATCH(GivenDivergence)(log_p, q_logits, n, floor, &mass, &weighted);
+}
 
 }  // namespace quern
 #endif  // HWY_ONCE

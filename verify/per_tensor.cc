@@ -82,23 +82,20 @@ std::vector<Swap> FindSwaps(const TensorStore& model, const TensorStore& referen
     if (SameValues(reference, i, model, j)) continue;
     swaps.push_back({i, j, {}, {}});
   }
-  if (swaps.empty()) {
-    throw DataError("per-tensor.none", "no tensor of the model differs from the reference's")
-        .File(model.name())
-        .Expected("tensors of the same name and shape as in " + Quoted(reference.name()));
-  }
   return swaps;
 }
 
+}  // namespace
+
 // All windows for all swaps. A group of windows visits the stages of the forward pass in turn; the
 // reference's residual stream stands where the stage begins.
-class PerTensorRun {
+class PerTensor::Run {
  public:
-  PerTensorRun(const TensorStore& model, const TensorStore& reference, const TextWindows& windows,
-               const PerplexityOptions& options)
+  Run(const TensorStore& model, const TensorStore& reference, TextWindows windows,
+      const PerplexityOptions& options)
       : model_store_(model),
         reference_store_(reference),
-        windows_(windows),
+        windows_(std::move(windows)),
         options_(options),
         forward_(SharedWorkspaces(options)),
         opened_reference_(OpenLanguageModel(reference, forward_)),
@@ -108,24 +105,43 @@ class PerTensorRun {
     swaps_ = FindSwaps(model, reference);
     for (Swap& swap : swaps_) StageOf(swap).push_back(&swap);
     for (const auto& stage : stages_) most_swaps_ = std::max(most_swaps_, stage.size());
+    group_ = GroupThatFits(model.name(), options.memory_bytes, windows_.context, windows_.n_windows,
+                           [&](const WindowGroup& g) { return WindowBytes(g); });
   }
 
-  std::vector<Swap> Run() {
-    const uint64_t group = WindowsPerGroup();
-    if (options_.progress != nullptr) {
-      const uint64_t n_groups = (windows_.n_windows + group - 1) / group;
-      options_.progress->Begin("per tensor", n_groups * swaps_.size(), "tensors");
+  PerTensorReport Measure() {
+    if (!swaps_.empty()) RunAll();
+    PerTensorReport report = {.windows = windows_.n_windows, .effects = {}};
+    for (const Swap& swap : swaps_) {
+      const TensorInfo& tensor = model_store_.manifest().tensors[swap.model_tensor];
+      report.effects.push_back(
+          {.name = tensor.name,
+           .reference_type = reference_store_.manifest().tensors[swap.reference_tensor].dtype,
+           .model_type = tensor.dtype,
+           .model_bytes = tensor.size_bytes(),
+           .mean_kld = EstimateOverWindows(swap.kld, 1),
+           .ln_perplexity_ratio = EstimateOverWindows(swap.ln_ratio, 1)});
     }
-    RunInArena(options_, reference_.model->WorkspaceBytes(windows_.context), [&] {
-      for (uint64_t first = 0; first < windows_.n_windows; first += group) {
-        RunGroup(first, std::min(group, windows_.n_windows - first));
-      }
-    });
-    if (options_.progress != nullptr) options_.progress->End();
-    return std::move(swaps_);
+    std::ranges::stable_sort(report.effects, std::greater<>(),
+                             [](const TensorEffect& effect) { return effect.mean_kld.value; });
+    return report;
   }
 
  private:
+  void RunAll() {
+    if (options_.progress != nullptr) {
+      const uint64_t n_groups = (windows_.n_windows + group_.windows - 1) / group_.windows;
+      options_.progress->Begin("per tensor", n_groups * swaps_.size(), "tensors");
+    }
+    RunInArena(options_.threads, options_.memory_bytes,
+               reference_.model->WorkspaceBytes(windows_.context), [&] {
+                 for (uint64_t first = 0; first < windows_.n_windows; first += group_.windows) {
+                   RunGroup(first, std::min(group_.windows, windows_.n_windows - first));
+                 }
+               });
+    if (options_.progress != nullptr) options_.progress->End();
+  }
+
   // Stage 0 is the embedding, 1 + l is layer l, the last one what comes behind the layers. Rotary
   // divisors act in every layer.
   std::vector<Swap*>& StageOf(const Swap& swap) {
@@ -137,17 +153,17 @@ class PerTensorRun {
     return stages_[behind ? n_layers_ + 1 : 0];
   }
 
-  uint64_t WindowsPerGroup() const {
+  // The reference's residual stream beside what a forward pass needs; what layers leave of the
+  // reference and of the swaps of a stage.
+  uint64_t WindowBytes(const WindowGroup& group) const {
     const LanguageModel& model = *reference_.model;
     const uint64_t row_bytes = model.spec().d_model * sizeof(float);
-    // The reference's residual stream beside what a forward pass needs; what layers leave of the
-    // reference and of the swaps of a stage.
-    const uint64_t window_bytes =
-        model.ActivationBytes(1, windows_.context) + windows_.context * row_bytes +
-        windows_.n_scored * ((most_swaps_ + 1) * row_bytes + SweepBytes(most_swaps_, true));
-    const uint64_t fits = (options_.memory_bytes - options_.memory_bytes / 8) / window_bytes;
-    if (fits == 0) ThrowWindowDoesNotFit(model_store_.name(), options_, windows_, window_bytes);
-    return std::min(fits, windows_.n_windows);
+    const uint64_t swept = group.RowsAtATime(windows_.n_scored);
+    const bool in_memory = group.place == RowPlace::kMemory;
+    return model.ActivationBytes(1, windows_.context, group.part_rows, group.place) +
+           (in_memory ? windows_.context * row_bytes : 0) +
+           (in_memory ? windows_.n_scored : swept) * (most_swaps_ + 1) * row_bytes +
+           swept * SweepBytes(most_swaps_, true);
   }
 
   void RunGroup(uint64_t first, uint64_t count) {
@@ -157,11 +173,12 @@ class PerTensorRun {
         .n_windows = count,
         .context = windows_.context,
         .scored_begin = windows_.scored_begin,
-        .n_scored = windows_.n_scored};
-    const uint64_t d = reference_.model->spec().d_model;
-    std::vector<float> hidden(count * windows_.n_scored * d);
+        .n_scored = windows_.n_scored,
+        .part_rows = group_.part_rows,
+        .place = group_.place};
+    RowStore hidden = StreamOf(batch);
     reference_.model->Forward(batch, hidden);
-    std::vector<float> x(count * windows_.context * d);
+    RowStore x = StreamOf(batch);
     for (uint32_t stage = 0; stage < stages_.size(); ++stage) {
       RunStage(batch, stage, first, x, hidden);
       if (stage == 0) {
@@ -172,35 +189,43 @@ class PerTensorRun {
     }
   }
 
+  RowStore StreamOf(const WindowBatch& batch) const {
+    return RowStore(batch.n_windows * batch.context, reference_.model->spec().d_model, batch.place);
+  }
+
   // `x` is the reference's residual stream before the stage, `hidden` what all of it leaves.
-  void RunStage(const WindowBatch& batch, uint32_t stage, uint64_t first,
-                const std::vector<float>& x, std::span<const float> hidden) {
+  void RunStage(const WindowBatch& batch, uint32_t stage, uint64_t first, const RowStore& x,
+                const RowStore& hidden) {
     if (stages_[stage].empty()) return;
     std::vector<std::unique_ptr<SwappedStore>> stores;
     std::vector<std::unique_ptr<LanguageModel>> models;
     std::vector<Candidate> candidates;
-    std::vector<std::vector<float>> all_hidden;
-    std::vector<float> mine;  // the residual stream
+    std::vector<RowStore> all_hidden;
     for (const Swap* swap : stages_[stage]) {
       stores.push_back(std::make_unique<SwappedStore>(reference_store_, model_store_, *swap));
       models.push_back(OpenLanguageModel(*stores.back(), forward_));
       candidates.push_back({models.back().get(), model_store_.name()});
       const LanguageModel& model = *models.back();
-      mine = x;
-      if (stage == 0) model.Embed(batch, mine);
+      RowStore& mine = all_hidden.emplace_back(StreamOf(batch));
+      if (stage == 0) {
+        model.Embed(batch, mine);
+      } else {
+        mine.CopyFrom(x);
+      }
       const uint32_t begin = stage == 0 ? 0 : stage - 1;
       if (begin < n_layers_) model.RunLayers(batch, begin, n_layers_, mine);
-      all_hidden.emplace_back(hidden.size());
-      model.Finish(batch, mine, all_hidden.back());
+      model.Finish(batch, mine);
+      mine.Truncate(hidden.n_rows());
       if (options_.progress != nullptr) options_.progress->Advance(1);
     }
     std::vector<SweepInput> inputs;
     for (size_t i = 0; i < candidates.size(); ++i) {
-      inputs.push_back({&candidates[i], all_hidden[i]});
+      inputs.push_back({&candidates[i], &all_hidden[i]});
     }
-    const SweepInput reference = {&reference_, hidden};
+    const SweepInput reference = {&reference_, &hidden};
     std::vector<Predictions> predictions(inputs.size());
-    SweepVocabulary(inputs, &reference, windows_, first, batch.n_windows, predictions);
+    SweepVocabulary(inputs, {.model = &reference}, windows_, first, batch.n_windows,
+                    group_.RowsAtATime(hidden.n_rows()), predictions);
     for (size_t i = 0; i < predictions.size(); ++i) Record(predictions[i], *stages_[stage][i]);
   }
 
@@ -214,8 +239,8 @@ class PerTensorRun {
 
   const TensorStore& model_store_;
   const TensorStore& reference_store_;
-  const TextWindows& windows_;
-  const PerplexityOptions& options_;
+  TextWindows windows_;
+  PerplexityOptions options_;
   std::vector<Swap> swaps_;
   ForwardOptions forward_;
   std::unique_ptr<LanguageModel> opened_reference_;
@@ -223,28 +248,18 @@ class PerTensorRun {
   uint32_t n_layers_;
   std::vector<std::vector<Swap*>> stages_;
   uint64_t most_swaps_ = 0;
+  WindowGroup group_;
 };
 
-}  // namespace
-
-std::vector<TensorEffect> MeasurePerTensor(const TensorStore& model, const TensorStore& reference,
-                                           std::string_view text,
-                                           const PerplexityOptions& options) {
-  const TextWindows windows = CutText(reference, text, options);
+PerTensor::PerTensor(const TensorStore& model, const TensorStore& reference, std::string_view text,
+                     const PerplexityOptions& options) {
+  TextWindows windows = CutText(reference, text, options);
   CheckSameVocabulary(model, reference, windows, text, options);
-  std::vector<TensorEffect> effects;
-  for (const Swap& swap : PerTensorRun(model, reference, windows, options).Run()) {
-    const TensorInfo& tensor = model.manifest().tensors[swap.model_tensor];
-    effects.push_back({.name = tensor.name,
-                       .reference_type = reference.manifest().tensors[swap.reference_tensor].dtype,
-                       .model_type = tensor.dtype,
-                       .model_bytes = tensor.size_bytes(),
-                       .mean_kld = EstimateOverWindows(swap.kld, 1),
-                       .ln_perplexity_ratio = EstimateOverWindows(swap.ln_ratio, 1)});
-  }
-  std::ranges::stable_sort(effects, std::greater<>(),
-                           [](const TensorEffect& effect) { return effect.mean_kld.value; });
-  return effects;
+  run_ = std::make_unique<Run>(model, reference, std::move(windows), options);
 }
+
+PerTensor::~PerTensor() = default;
+
+PerTensorReport PerTensor::Measure() { return run_->Measure(); }
 
 }  // namespace quern

@@ -10,6 +10,7 @@
 #include "verify/baseline.h"
 #include "verify/divergence.h"
 #include "verify/evaluate.h"
+#include "verify/logits_reference.h"
 
 namespace quern {
 namespace {
@@ -36,16 +37,15 @@ Report ReportFor(const TensorStore& model, std::string_view text, const TextWind
   return report;
 }
 
-std::string NameOrEmpty(const TensorStore* store) {
-  return store == nullptr ? std::string() : store->name();
-}
-
 }  // namespace
 
 std::vector<Report> ComparePerplexity(std::span<const TensorStore* const> models,
                                       const TensorStore* reference, std::string_view text,
-                                      const PerplexityOptions& options) {
+                                      const PerplexityOptions& given) {
   const auto start = std::chrono::steady_clock::now();
+  PerplexityOptions options = given;
+  const LogitsFile* logits = options.reference_logits;
+  if (logits != nullptr && options.context == 0) options.context = logits->layout().context;
   const ForwardOptions forward = SharedWorkspaces(options);
   std::vector<std::unique_ptr<LanguageModel>> opened;
   std::vector<Candidate> candidates;
@@ -63,6 +63,9 @@ std::vector<Report> ComparePerplexity(std::span<const TensorStore* const> models
     if (model != &first) CheckSameVocabulary(*model, first, windows, text, options);
   }
 
+  const uint64_t vocab_size = first.manifest().spec->vocab_size;
+  if (logits != nullptr) AlignLogits(*logits, vocab_size, windows);
+
   std::vector<Report> reports;
   for (const TensorStore* model : models) {
     reports.push_back(ReportFor(*model, text, windows, options));
@@ -75,7 +78,8 @@ std::vector<Report> ComparePerplexity(std::span<const TensorStore* const> models
   const auto judge = [&](const Predictions& predictions) {
     const uint64_t done = predictions.nll.size() / windows.n_scored;
     const std::span places = std::span(windows.places).first(done);
-    const bool against_baseline = reference == nullptr && !baseline_nll.empty();
+    const bool against_baseline =
+        reference == nullptr && logits == nullptr && !baseline_nll.empty();
     return Judge(options.gates, SeriesOf(places, predictions, windows.n_scored), windows.n_windows,
                  windows.n_scored,
                  against_baseline ? std::span(baseline_nll).first(done) : std::span<double>());
@@ -89,18 +93,26 @@ std::vector<Report> ComparePerplexity(std::span<const TensorStore* const> models
       });
     };
   }
+  std::unique_ptr<LogitsWriter> save;
+  if (options.save_logits) {
+    save = MakeLogitsWriter(options.save_logits(LogitsFileBytes(vocab_size, windows)), vocab_size,
+                            windows);
+  }
   std::vector<Predictions> all =
-      Evaluate(candidates, reference == nullptr ? nullptr : &base, windows, options, looks);
+      Evaluate(candidates, {.model = reference == nullptr ? nullptr : &base, .logits = logits},
+               windows, options, looks, save.get());
+  if (save != nullptr) save->Finish();
 
-  const uint64_t reference_fingerprint = reference == nullptr ? 0 : Fingerprint(*reference);
+  ReferenceInfo compared_with;
+  if (reference != nullptr) compared_with = {reference->name(), Fingerprint(*reference), false};
+  if (logits != nullptr) compared_with = {logits->name(), logits->Fingerprint(), true};
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   for (size_t i = 0; i < reports.size(); ++i) {
     Report& report = reports[i];
     report.seconds = seconds.count();
     report.predictions = std::move(all[i]);
     const uint64_t done = report.predictions.nll.size() / windows.n_scored;
-    Summarize(std::span(windows.places).first(done), NameOrEmpty(reference), report);
-    if (reference != nullptr) report.divergence->reference_fingerprint = reference_fingerprint;
+    Summarize(std::span(windows.places).first(done), compared_with, report);
     if (!options.gates.gates.empty()) report.verdict = judge(report.predictions);
     if (options.baseline != nullptr) {
       report.baseline = CompareWithBaseline(*options.baseline, options.baseline_name,

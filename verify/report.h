@@ -69,10 +69,16 @@ struct Distribution {
   std::vector<Percentile> percentiles;  // rising
 };
 
+// What a model is compared with.
+struct ReferenceInfo {
+  std::string name;  // file or folder
+  uint64_t fingerprint = 0;
+  bool is_logits = false;  // a file of what it predicted (formats/logits_file.h), not the model
+};
+
 // How far a model's predictions are from those of a reference. All errors have the window as unit.
 struct Divergence {
-  std::string reference_name;  // the reference's file or folder
-  uint64_t reference_fingerprint = 0;
+  ReferenceInfo reference;
   Estimate reference_perplexity;  // the error is llama.cpp's, as Report::perplexity's
   Estimate ln_perplexity_ratio;   // Units: nats; model over reference, errors paired.
   Estimate perplexity_ratio;      // exp of it
@@ -130,6 +136,11 @@ struct TensorEffect {
   Estimate ln_perplexity_ratio;  // Units: nats.
 };
 
+struct PerTensorReport {
+  uint64_t windows = 0;               // evaluated, whatever gates decided early
+  std::vector<TensorEffect> effects;  // by falling KL divergence; empty where no tensor differs
+};
+
 // One model over one text.
 struct Report {
   std::string model_name;          // the model's file or folder
@@ -154,7 +165,7 @@ struct Report {
   WindowSeries series;
   std::optional<Divergence> divergence;
   std::optional<BaselineComparison> baseline;
-  std::vector<TensorEffect> per_tensor;  // by falling KL divergence; empty unless it was asked for
+  std::optional<PerTensorReport> per_tensor;
   std::optional<Verdict> verdict;
 };
 

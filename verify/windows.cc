@@ -89,6 +89,7 @@ TextWindows CutText(const TensorStore& model, std::string_view text,
     const auto first = cut.inputs.begin() + static_cast<ptrdiff_t>(w * cut.context);
     cut.targets.insert(cut.targets.end(), first + static_cast<ptrdiff_t>(cut.scored_begin) + 1,
                        first + static_cast<ptrdiff_t>(cut.context));
+    cut.first_tokens.push_back(*first);
     // Taken as a target already, where it is one: scored positions lie behind the first token.
     if (llama_cpp && begin_token >= 0) *first = begin_token;
   }
@@ -134,11 +135,13 @@ void KeepPlaces(std::span<const uint64_t> places, TextWindows& windows) {
     };
     move(windows.inputs, windows.context);
     move(windows.targets, windows.n_scored);
+    move(windows.first_tokens, 1);
     windows.places[n_kept++] = windows.places[w];
   }
   windows.n_windows = n_kept;
   windows.inputs.resize(n_kept * windows.context);
   windows.targets.resize(n_kept * windows.n_scored);
+  windows.first_tokens.resize(n_kept);
   windows.places.resize(n_kept);
 }
 

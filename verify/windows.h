@@ -21,6 +21,8 @@ struct TextWindows {
   uint64_t scored_begin = 0;
   uint64_t n_scored = 0;
   std::vector<int32_t> inputs;   // [n_windows, context]
+  // [n_windows]: the text's first token of each, where `inputs` may have the begin token.
+  std::vector<int32_t> first_tokens;
   std::vector<int32_t> targets;  // [n_windows, n_scored]: the token behind each scored position
 };
 

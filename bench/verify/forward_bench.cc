@@ -154,14 +154,18 @@ void BM_Attention(benchmark::State& state) {
   std::vector<float> out(q.size());
   const tbb::global_control one(tbb::global_control::max_allowed_parallelism, 1);
   for (auto _ : state) {
-    Attend({.n_windows = 1,
-            .context = context,
-            .query_begin = 0,
-            .n_queries = context,
-            .n_heads = 32,
-            .n_kv_heads = 32,
-            .head_dim = 128},
-           q.data(), k.data(), k.data(), out.data());
+    Attention attention({.n_windows = 1,
+                         .query_begin = 0,
+                         .n_queries = context,
+                         .n_heads = 32,
+                         .n_kv_heads = 32,
+                         .head_dim = 128},
+                        q.data(), out.data());
+    for (uint64_t begin = 0; begin < context; begin += kKeyBlock) {
+      const float* rows = k.data() + begin * 4096;
+      attention.Add(begin, std::min(kKeyBlock, context - begin), rows, rows, context);
+    }
+    attention.Finish();
     benchmark::ClobberMemory();
   }
   state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(context));

@@ -61,6 +61,7 @@ TEST(DetectKind, KnowsFilesByTheirFirstBytes) {
     EXPECT_EQ(Kind(old), kOldGgml);
   EXPECT_EQ(Kind("7z\xbc\xaf\x27\x1c"), kForeign);
   EXPECT_EQ(Kind("\x1f\x8b\x08"), kForeign);
+  EXPECT_EQ(Kind("_logits_\1"), kLogits);
   EXPECT_EQ(Kind("FUGG"), kUnknown);
   EXPECT_EQ(Kind(""), kUnknown);
 }

@@ -19,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (report.series.size() != report.windows || report.windows == 0) std::abort();
       if (report.predictions.nll.empty()) continue;
       const std::vector<uint64_t> places = report.series.place;
-      Summarize(places, report.divergence ? report.divergence->reference_name : "", report);
+      Summarize(places, report.divergence ? report.divergence->reference : ReferenceInfo(), report);
       const std::string json = ReportsToJson({&report, 1});
       // What was written is read again, with the same predictions.
       if (report.parts > 1 &&

@@ -24,6 +24,11 @@
 //                                                the layers were multiplied with, and the largest
 //                                                relative difference of any column
 //
+//   llama_driver save-logits GGUF TEXT CTX FILE [CHUNKS]
+//                                                llama-perplexity --kl-divergence-base FILE
+//   llama_driver kl-divergence GGUF FILE         llama-perplexity --kl-divergence, one line per
+//                                                statistic: NAME VALUE [ERROR]
+//
 // Texts are separated by lines `__ggml_vocab_test__`, as in llama.cpp's vocabulary vectors.
 // QUERN_LLAMA_THREADS=N uses N threads instead of one.
 // QUERN_LLAMA_KV=f32 keeps the KV cache in f32 (llama.cpp's default is f16).
@@ -36,6 +41,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -112,7 +118,11 @@ Context MakeContext(llama_model* model, uint32_t n_ctx,
   const char* threads = std::getenv("QUERN_LLAMA_THREADS");
   params.n_threads = params.n_threads_batch = threads != nullptr ? std::atoi(threads) : 1;
   const char* kv = std::getenv("QUERN_LLAMA_KV");
-  if (kv != nullptr && kv == std::string_view("f32")) params.type_k = params.type_v = GGML_TYPE_F32;
+  if (kv != nullptr && kv == std::string_view("f32")) {
+    params.type_k = params.type_v = GGML_TYPE_F32;
+    // The fused kernel rounds what it multiplies.
+    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  }
   Context context(llama_init_from_model(model, params), llama_free);
   if (!context) Fail("no context of " + std::to_string(n_ctx) + " tokens");
   return context;
@@ -220,6 +230,173 @@ void Perplexity(const std::string& path, const std::string& text_path, uint32_t 
   std::printf("perplexity %.6f +/- %.6f\n", std::exp(mean),
               std::exp(mean) * std::sqrt(variance / (n - 1)));
   std::printf("seconds %.3f\n", seconds.count());
+}
+
+// A base-logits file as llama-perplexity lays it out: a row of n_vocab codes and two floats, in u16.
+size_t LogitsRowSize(size_t n_vocab) { return 2 * ((n_vocab + 1) / 2) + 4; }
+
+// Writes one row as llama-perplexity rounds it.
+void EncodeRow(const float* logits, size_t n_vocab, uint16_t* row) {
+  float max = logits[0], min = logits[0];
+  for (size_t i = 0; i < n_vocab; ++i) {
+    max = std::max(max, logits[i]);
+    min = std::min(min, logits[i]);
+  }
+  min = std::max(min, max - 16);
+  double sum = 0;
+  for (size_t i = 0; i < n_vocab; ++i) sum += std::exp(logits[i] - max);
+  const float scale = (max - min) / 65535.0f;
+  const float min_log_p = min - max - static_cast<float>(std::log(sum));
+  std::memcpy(row, &scale, sizeof scale);
+  std::memcpy(row + 2, &min_log_p, sizeof min_log_p);
+  for (size_t i = 0; i < n_vocab; ++i) {
+    const bool above = logits[i] > min && scale > 0;
+    row[4 + i] = above ? static_cast<uint16_t>(std::lrint((logits[i] - min) / scale)) : 0;
+  }
+}
+
+void SaveLogits(const std::string& path, const std::string& text_path, uint32_t n_ctx,
+                const std::string& file, size_t max_windows) {
+  const Model model = LoadModel(path, false);
+  const llama_vocab* vocab = llama_model_get_vocab(model.get());
+  const Context context = MakeContext(model.get(), n_ctx);
+  const std::vector<llama_token> tokens = Tokenize(vocab, ReadFile(text_path), true);
+  const auto n_vocab = static_cast<size_t>(llama_vocab_n_tokens(vocab));
+  const size_t n_windows = std::min(tokens.size() / n_ctx, max_windows);
+  std::ofstream out(file, std::ios::binary);
+  const auto write = [&](const void* data, size_t n_bytes) {
+    out.write(static_cast<const char*>(data), static_cast<std::streamsize>(n_bytes));
+  };
+  const int32_t numbers[] = {static_cast<int32_t>(n_ctx), static_cast<int32_t>(n_vocab),
+                             static_cast<int32_t>(n_windows)};
+  write("_logits_", 8);
+  write(numbers, sizeof numbers);
+  write(tokens.data(), n_windows * n_ctx * sizeof(llama_token));
+  std::vector<uint16_t> row(LogitsRowSize(n_vocab));
+  const size_t first = n_ctx / 2;
+  for (size_t w = 0; w < n_windows; ++w) {
+    const auto begin = tokens.begin() + static_cast<std::ptrdiff_t>(w * n_ctx);
+    std::vector<llama_token> window(begin, begin + static_cast<std::ptrdiff_t>(n_ctx));
+    if (llama_vocab_get_add_bos(vocab)) window[0] = llama_vocab_bos(vocab);
+    Decode(context.get(), window, first);
+    for (size_t p = first; p + 1 < n_ctx; ++p) {
+      EncodeRow(llama_get_logits_ith(context.get(), static_cast<int32_t>(p)), n_vocab, row.data());
+      write(row.data(), row.size() * sizeof(uint16_t));
+    }
+  }
+  if (!out.flush()) Fail(file + ": write failed");
+}
+
+// Mean and its error, predictions taken as independent.
+struct Mean {
+  double sum = 0, squares = 0, n = 0;
+  void Add(double x) {
+    sum += x;
+    squares += x * x;
+    ++n;
+  }
+  double value() const { return sum / n; }
+  double error() const {
+    const double variance = squares / n - value() * value();
+    return n > 10 && variance > 0 ? std::sqrt(variance / (n - 1)) : 0;
+  }
+};
+
+double PercentileOf(const std::vector<double>& sorted, double fraction) {
+  const double at = fraction * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<size_t>(at);
+  if (below + 1 >= sorted.size()) return sorted.back();
+  const double share = at - static_cast<double>(below);
+  return (1 - share) * sorted[below] + share * sorted[below + 1];
+}
+
+void PrintPercentiles(const char* name, std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  for (const double percent : {0.1, 1.0, 5.0, 10.0, 50.0, 90.0, 95.0, 99.0, 99.9}) {
+    std::printf("%s_%g %.9g\n", name, percent, PercentileOf(values, percent / 100));
+  }
+  std::printf("%s_min %.9g\n%s_max %.9g\n", name, values.front(), name, values.back());
+}
+
+void KlDivergence(const std::string& path, const std::string& file) {
+  const Model model = LoadModel(path, false);
+  const llama_vocab* vocab = llama_model_get_vocab(model.get());
+  const auto n_vocab = static_cast<size_t>(llama_vocab_n_tokens(vocab));
+  std::ifstream in(file, std::ios::binary);
+  const auto read = [&](void* data, size_t n_bytes) {
+    if (!in.read(static_cast<char*>(data), static_cast<std::streamsize>(n_bytes))) {
+      Fail(file + ": ends early");
+    }
+  };
+  char magic[8];
+  int32_t numbers[3];
+  read(magic, sizeof magic);
+  read(numbers, sizeof numbers);
+  if (std::string_view(magic, 8) != "_logits_") Fail(file + ": no base-logits file");
+  const auto n_ctx = static_cast<size_t>(numbers[0]), n_windows = static_cast<size_t>(numbers[2]);
+  if (static_cast<size_t>(numbers[1]) != n_vocab) Fail(file + ": another vocabulary");
+  std::vector<llama_token> tokens(n_ctx * n_windows);
+  read(tokens.data(), tokens.size() * sizeof(llama_token));
+  const Context context = MakeContext(model.get(), static_cast<uint32_t>(n_ctx));
+  std::vector<uint16_t> row(LogitsRowSize(n_vocab));
+  std::vector<double> klds, deltas;
+  Mean nll, base, product, kld, delta, delta2;
+  double n_same = 0;
+  const size_t first = n_ctx / 2;
+  for (size_t w = 0; w < n_windows; ++w) {
+    const llama_token* text = tokens.data() + w * n_ctx;
+    std::vector<llama_token> window(text, text + n_ctx);
+    if (llama_vocab_get_add_bos(vocab)) window[0] = llama_vocab_bos(vocab);
+    Decode(context.get(), window, first);
+    for (size_t p = first; p + 1 < n_ctx; ++p) {
+      read(row.data(), row.size() * sizeof(uint16_t));
+      float scale = 0, min_log_p = 0;
+      std::memcpy(&scale, row.data(), sizeof scale);
+      std::memcpy(&min_log_p, row.data() + 2, sizeof min_log_p);
+      const float* logits = llama_get_logits_ith(context.get(), static_cast<int32_t>(p));
+      const size_t top =
+          static_cast<size_t>(std::max_element(logits, logits + n_vocab) - logits);
+      double sum = 0;
+      for (size_t i = 0; i < n_vocab; ++i) sum += std::exp(double{logits[i] - logits[top]});
+      const double log_sum = std::log(sum);
+      double divergence = 0;
+      size_t base_top = 0;
+      for (size_t i = 0; i < n_vocab; ++i) {
+        const float base_log_p = scale * static_cast<float>(row[4 + i]) + min_log_p;
+        if (row[4 + i] > row[4 + base_top]) base_top = i;
+        if (base_log_p <= -16) continue;
+        const double log_q = double{logits[i] - logits[top]} - log_sum;
+        divergence += std::exp(double{base_log_p}) * (double{base_log_p} - log_q);
+      }
+      const auto target = static_cast<size_t>(text[p + 1]);
+      const double log_q = double{logits[target] - logits[top]} - log_sum;
+      const double log_p = double{scale * static_cast<float>(row[4 + target]) + min_log_p};
+      klds.push_back(divergence);
+      deltas.push_back(std::exp(log_q) - std::exp(log_p));
+      kld.Add(divergence);
+      nll.Add(-log_q);
+      base.Add(-log_p);
+      product.Add(log_q * log_p);
+      delta.Add(deltas.back());
+      delta2.Add(deltas.back() * deltas.back());
+      n_same += top == base_top ? 1 : 0;
+    }
+  }
+  const double covariance =
+      (product.value() - nll.value() * base.value()) / (product.n - 1);
+  const double ratio_error = std::sqrt(nll.error() * nll.error() + base.error() * base.error() -
+                                       2 * covariance);
+  std::printf("predictions %.0f\n", product.n);
+  std::printf("perplexity %.9g %.9g\n", std::exp(nll.value()), std::exp(nll.value()) * nll.error());
+  std::printf("base_perplexity %.9g %.9g\n", std::exp(base.value()),
+              std::exp(base.value()) * base.error());
+  std::printf("ln_ratio %.9g %.9g\n", nll.value() - base.value(), ratio_error);
+  std::printf("kld_mean %.9g %.9g\n", kld.value(), kld.error());
+  PrintPercentiles("kld", klds);
+  std::printf("delta_p_mean %.9g %.9g\n", delta.value(), delta.error());
+  PrintPercentiles("delta_p", deltas);
+  std::printf("rms_delta_p %.9g\n", std::sqrt(delta2.value()));
+  std::printf("same_top %.9g\n", n_same / product.n);
 }
 
 void Logits(const std::string& path) {
@@ -441,6 +618,11 @@ void Run(const std::vector<std::string>& args) {
     return Perplexity(args[1], args[2], static_cast<uint32_t>(std::stoul(args[3])),
                       args.size() > 4 ? std::stoul(args[4]) : SIZE_MAX);
   }
+  if (is("save-logits", 4, 5)) {
+    return SaveLogits(args[1], args[2], static_cast<uint32_t>(std::stoul(args[3])), args[4],
+                      args.size() > 5 ? std::stoul(args[5]) : SIZE_MAX);
+  }
+  if (is("kl-divergence", 2, 2)) return KlDivergence(args[1], args[2]);
   if (is("logits", 1, 1)) return Logits(args[1]);
   if (is("quantize-chunk", 2, 3)) {
     return QuantizeChunk(args[1], std::stoll(args[2]), args.size() > 3 ? args[3].c_str() : nullptr);

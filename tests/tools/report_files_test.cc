@@ -33,7 +33,7 @@ Report SomeReport(const std::string& name) {
                         .kld = {0.01, 1e-3, 0, 0.3},
                         .top1 = {0, 7, 3, 1}};
   const std::vector<uint64_t> places = {0, 1};
-  Summarize(places, "base " + name, report);
+  Summarize(places, {"base " + name, 7, false}, report);
   return report;
 }
 
@@ -53,8 +53,8 @@ std::vector<Report> Judged() {
               {Answer(Decision::kFailed, "it is 1.5 > 1.02"), Answer(Decision::kPassed, "fine")}};
   reports[1].verdict =
       Verdict{Decision::kUndecided, 0.99, {Answer(Decision::kUndecided, "who knows")}};
-  reports[0].per_tensor.push_back(
-      {"blk.0.ffn_down.weight", DType::kF16, DType::kQ4_0, 1000, {0.5, 0.01}, {0.1, kNaN}});
+  reports[0].per_tensor = {
+      2, {{"blk.0.ffn_down.weight", DType::kF16, DType::kQ4_0, 1000, {0.5, 0.01}, {0.1, kNaN}}}};
   return reports;
 }
 
@@ -191,7 +191,7 @@ TEST(ReportHtml, OneModelWithoutReferenceHasItsOwnPlot) {
 TEST(ReportFiles, NamesFromHostileFilesAreOnlyText) {
   std::vector<Report> reports = {SomeReport(kNasty), SomeReport("b")};
   reports[0].verdict = Verdict{Decision::kFailed, 0.99, {Answer(Decision::kFailed, kNasty)}};
-  reports[0].per_tensor.push_back({kNasty, DType::kF16, DType::kQ4_0, 1, {0.5, 0.1}, {0.1, 0.1}});
+  reports[0].per_tensor = {2, {{kNasty, DType::kF16, DType::kQ4_0, 1, {0.5, 0.1}, {0.1, 0.1}}}};
   const std::string xml = ReportsToJunit(reports), html = ReportsToHtml(reports);
   ExpectWellFormed(xml);
   ExpectWellFormed(html);

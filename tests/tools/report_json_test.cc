@@ -32,8 +32,7 @@ Report SmallReport() {
                         .kld = {0.01, 1e-300, 0, 0.3},
                         .top1 = {0, 7, 3, 1}};
   const std::vector<uint64_t> places = {1, 3};
-  Summarize(places, "base", report);
-  report.divergence->reference_fingerprint = 7;
+  Summarize(places, {"base", 7, true}, report);
   return report;
 }
 
@@ -49,9 +48,7 @@ TEST(ReportJson, ReadsBackWhatItWrote) {
   EXPECT_EQ(read.series.place, report.series.place);
   EXPECT_EQ(read.series.delta_p, report.series.delta_p);
   // What is computed from them comes out the same, and so does everything.
-  const uint64_t reference_fingerprint = read.divergence->reference_fingerprint;
-  Summarize(read.series.place, read.divergence->reference_name, read);
-  read.divergence->reference_fingerprint = reference_fingerprint;
+  Summarize(read.series.place, ReferenceInfo(read.divergence->reference), read);
   EXPECT_EQ(ReportsToJson({&read, 1}), json);
 }
 
@@ -78,7 +75,7 @@ TEST(ReportJson, AnUnknownErrorIsNull) {
   report.predictions.reference_nll = {1, 3};
   report.predictions.kld = {0, 0.1};
   report.predictions.top1 = {1, 1};
-  Summarize(places, "base", report);
+  Summarize(places, {"base", 7, false}, report);
   EXPECT_TRUE(std::isnan(report.divergence->kld.mean.standard_error));
   const std::string json = ReportsToJson({&report, 1});
   EXPECT_NE(json.find("\"stderr\": null"), std::string::npos);

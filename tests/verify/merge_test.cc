@@ -59,8 +59,8 @@ TEST_F(Merge, GivesTheNumbersOfOneRun) {
     EXPECT_EQ(a.kld.mean.standard_error, b.kld.mean.standard_error);
     EXPECT_EQ(a.kld.percentiles[7].estimate.value, b.kld.percentiles[7].estimate.value);
     EXPECT_EQ(a.flips.value, b.flips.value);
-    EXPECT_EQ(a.reference_fingerprint, b.reference_fingerprint);
-    EXPECT_EQ(a.reference_name, b.reference_name);
+    EXPECT_EQ(a.reference.fingerprint, b.reference.fingerprint);
+    EXPECT_EQ(a.reference.name, b.reference.name);
   }
 }
 

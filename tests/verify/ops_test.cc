@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -48,7 +49,7 @@ TEST(RmsNorm, AgreesWithDoubleOnEveryTail) {
 
 TEST(RotaryTable, RotatesAdjacentPairs) {
   // Head of 4: frequencies 1 and 100^(-1/2) = 0.1; two heads, position 3.
-  const RotaryTable table(5, 4, 100.0, 1.0, {});
+  const RotaryTable table(0, 5, 4, 100.0, 1.0, {});
   std::array<float, 8> heads = {1, 0, 0, 2, 0, 1, 1, 1};
   table.Rotate(heads.data(), 2, 3);
   const double c0 = std::cos(3.0), s0 = std::sin(3.0), c1 = std::cos(0.3), s1 = std::sin(0.3);
@@ -58,31 +59,37 @@ TEST(RotaryTable, RotatesAdjacentPairs) {
 
 TEST(RotaryTable, DivisorsAndLinearFactorSlowTheRotation) {
   const std::array<float, 1> divisors = {8.0f};
-  const RotaryTable table(10, 2, 10000.0, 4.0, divisors);
+  const RotaryTable table(9, 1, 2, 10000.0, 4.0, divisors);
   std::array<float, 2> pair = {1, 0};
   table.Rotate(pair.data(), 1, 9);
   EXPECT_NEAR(pair[0], std::cos(9.0 / 32), 1e-6);
   EXPECT_NEAR(pair[1], std::sin(9.0 / 32), 1e-6);
 }
 
-TEST(Softmax, AgreesWithDoubleOnEveryTail) {
+TEST(ExpShifted, DividedBySumIsSoftmaxOnEveryTail) {
   for (const size_t n : {1u, 2u, 7u, 16u, 33u, 500u}) {
     std::vector<float> s = Randoms(n, -30, 30, 3);
     double total = 0;
     for (const float v : s) total += std::exp(0.5 * double{v});
     std::vector<double> expected;
     for (const float v : s) expected.push_back(std::exp(0.5 * double{v}) / total);
-    Softmax(s.data(), n, 0.5f);
-    for (size_t i = 0; i < n; ++i) EXPECT_NEAR(s[i], expected[i], 2e-6 * expected[i] + 1e-12);
+    const float max = *std::ranges::max_element(s);
+    const ExpSums sums = ExpShifted(s.data(), n, 0.5f);
+    EXPECT_EQ(sums.max, 0.5f * max);
+    EXPECT_NEAR(sums.sum, total / std::exp(0.5 * double{max}), 2e-6 * sums.sum);
+    for (size_t i = 0; i < n; ++i) {
+      EXPECT_NEAR(double{s[i]} / sums.sum, expected[i], 2e-6 * expected[i] + 1e-12);
+    }
   }
 }
 
-TEST(Softmax, LargeScoresDoNotOverflow) {
+TEST(ExpShifted, LargeScoresDoNotOverflow) {
   std::array<float, 3> s = {1e30f, 1e30f, -1e30f};
-  Softmax(s.data(), 3, 1.0f);
-  EXPECT_FLOAT_EQ(s[0], 0.5f);
-  EXPECT_FLOAT_EQ(s[1], 0.5f);
-  EXPECT_FLOAT_EQ(s[2], 0.0f);
+  const ExpSums sums = ExpShifted(s.data(), 3, 1.0f);
+  EXPECT_FLOAT_EQ(s[0], 1);
+  EXPECT_FLOAT_EQ(s[1], 1);
+  EXPECT_FLOAT_EQ(s[2], 0);
+  EXPECT_EQ(sums.sum, 2);
 }
 
 TEST(SwiGlu, AgreesWithDoubleOnEveryTail) {

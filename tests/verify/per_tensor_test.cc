@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "formats/core/error.h"
 #include "tests/verify/synthetic_model.h"
@@ -21,7 +22,9 @@ void CheckEffects(bool tied) {
   PerplexityOptions options;
   options.context = 50;
   const std::string text = SyntheticText(500);
-  const std::vector<TensorEffect> effects = MeasurePerTensor(model, base, text, options);
+  const PerTensorReport report = PerTensor(model, base, text, options).Measure();
+  const std::vector<TensorEffect>& effects = report.effects;
+  EXPECT_EQ(report.windows, 10u);
 
   // All matrices; the norms are the same.
   ASSERT_EQ(effects.size(), 3u * 7u + (tied ? 1u : 2u));
@@ -48,7 +51,7 @@ void CheckEffects(bool tied) {
   }
   // In groups of a few windows the same.
   options.memory_bytes = 1 << 20;
-  const std::vector<TensorEffect> groups = MeasurePerTensor(model, base, text, options);
+  const std::vector<TensorEffect> groups = PerTensor(model, base, text, options).Measure().effects;
   EXPECT_EQ(groups[0].name, effects[0].name);
   EXPECT_EQ(groups[0].mean_kld.value, effects[0].mean_kld.value);
 }
@@ -56,16 +59,43 @@ void CheckEffects(bool tied) {
 TEST(PerTensor, EffectsAreThoseOfWholeRuns) { CheckEffects(false); }
 TEST(PerTensor, TiedEmbeddingsActTwice) { CheckEffects(true); }
 
+// Where the swaps of a stage leave no room for whole windows, in parts, and from a file: the same.
+TEST(PerTensor, LittleMemoryChangesNoBit) {
+  const SyntheticStore base({.n_layers = 1});
+  const SyntheticStore model({.n_layers = 1, .matrix_type = DType::kQ8_0});
+  PerplexityOptions options;
+  options.context = 1200;
+  options.protocol = Protocol::kPapers;
+  const std::string text = SyntheticText(2400);
+  const PerTensorReport whole = PerTensor(model, base, text, options).Measure();
+  ASSERT_EQ(whole.windows, 2u);
+  int n_runs = 0;
+  for (options.memory_bytes = 14 << 20;; options.memory_bytes = options.memory_bytes * 6 / 7) {
+    std::optional<PerTensor> run;
+    try {
+      run.emplace(model, base, text, options);
+    } catch (const Error& error) {  // Before anything is evaluated.
+      EXPECT_EQ(error.id(), "memory.budget");
+      break;
+    }
+    ++n_runs;
+    const PerTensorReport report = run->Measure();
+    ASSERT_EQ(report.effects.size(), whole.effects.size());
+    for (size_t i = 0; i < report.effects.size(); ++i) {
+      EXPECT_EQ(report.effects[i].name, whole.effects[i].name);
+      EXPECT_EQ(report.effects[i].mean_kld.value, whole.effects[i].mean_kld.value);
+    }
+  }
+  EXPECT_GT(n_runs, 3);
+}
+
 TEST(PerTensor, EqualModelsHaveNothingToShow) {
   const SyntheticStore a({}), b({});
   PerplexityOptions options;
   options.context = 50;
-  try {
-    MeasurePerTensor(a, b, SyntheticText(500), options);
-    FAIL() << "effects without a difference";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.id(), "per-tensor.none");
-  }
+  const PerTensorReport report = PerTensor(a, b, SyntheticText(500), options).Measure();
+  EXPECT_TRUE(report.effects.empty());
+  EXPECT_EQ(report.windows, 10u);
 }
 
 }  // namespace

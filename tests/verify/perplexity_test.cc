@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -14,7 +15,9 @@
 #include "formats/core/file.h"
 #include "formats/core/hash.h"
 #include "tests/verify/synthetic_model.h"
+#include "verify/divergence.h"
 #include "verify/evaluate.h"
+#include "verify/row_store.h"
 #include "verify/vocabulary.h"
 #include "verify/windows.h"
 
@@ -187,7 +190,7 @@ TEST(Perplexity, EveryWeightIsReadOncePerGroup) {
   const TextWindows windows = CutText(store, SyntheticText(1500), options);  // 23, in one group
   const auto model = OpenLanguageModel(store, {});
   const Candidate candidate = {model.get(), store.name()};
-  Evaluate({&candidate, 1}, nullptr, windows, options);
+  Evaluate({&candidate, 1}, {}, windows, options);
   for (size_t tensor = 0; tensor < store.reads_.size(); ++tensor) {
     const TensorInfo& info = inner.manifest().tensors[tensor];
     if (info.role == TensorRole::kTokenEmbedding) continue;  // A row per token, not the matrix.
@@ -204,7 +207,7 @@ TEST(Perplexity, SeveralGroupsReadEveryWeightEquallyOften) {
   const TextWindows windows = CutText(store, SyntheticText(1500), options);  // 23
   const auto model = OpenLanguageModel(store, {});
   const Candidate candidate = {model.get(), store.name()};
-  Evaluate({&candidate, 1}, nullptr, windows, options);
+  Evaluate({&candidate, 1}, {}, windows, options);
   const int n_groups = store.reads_[inner.Find(TensorRole::kFfnDown, 1)][0];
   EXPECT_GT(n_groups, 1);
   EXPECT_LT(n_groups, 12);
@@ -218,23 +221,107 @@ TEST(Perplexity, SeveralGroupsReadEveryWeightEquallyOften) {
   }
 }
 
-TEST(Perplexity, AWindowThatDoesNotFitGoesThroughInParts) {
-  const SyntheticStore store({.n_layers = 3});
+// Scored rows of one window, which goes through the layers in parts of `part_rows`.
+std::vector<float> HiddenInParts(const LanguageModel& model, const TextWindows& windows,
+                                 uint64_t part_rows, RowPlace place) {
+  RowStore x(windows.context, model.spec().d_model, place);
+  model.Forward({.tokens = std::span(windows.inputs).first(windows.context),
+                 .n_windows = 1,
+                 .context = windows.context,
+                 .scored_begin = windows.scored_begin,
+                 .n_scored = windows.n_scored,
+                 .part_rows = part_rows,
+                 .place = place},
+                x);
+  EXPECT_EQ(x.n_rows(), windows.n_scored);
+  std::vector<float> buffer;
+  const float* rows = x.Get(0, x.n_rows(), buffer);
+  return std::vector<float>(rows, rows + x.n_rows() * x.cols());
+}
+
+TEST(Llama, PartsOfAWindowGiveTheSameBitsInMemoryAndInAFile) {
+  const SyntheticStore store({.n_heads = 2, .n_kv_heads = 1, .head_dim = 8});
+  for (const bool portable : {false, true}) {
+    const auto model = OpenLanguageModel(store, {.portable_product = portable});
+    for (const Protocol protocol : {Protocol::kLlamaCpp, Protocol::kPapers}) {
+      PerplexityOptions options;
+      options.protocol = protocol;
+      options.context = 4500;  // More keys than are looked at at a time.
+      const TextWindows windows = CutText(store, SyntheticText(9100), options);
+      const std::vector<float> whole = HiddenInParts(*model, windows, 0, RowPlace::kMemory);
+      for (const uint64_t part : {512u, 4096u}) {
+        for (const RowPlace place : {RowPlace::kMemory, RowPlace::kFile}) {
+          EXPECT_EQ(HiddenInParts(*model, windows, part, place), whole) << part;
+        }
+      }
+    }
+  }
+}
+
+TEST(Perplexity, AWindowThatDoesNotFitGoesThroughInPartsAndFromAFile) {
+  const SyntheticSpec small = {.n_heads = 2, .n_kv_heads = 1, .head_dim = 8};
+  SyntheticSpec rounded = small;
+  rounded.matrix_type = DType::kF16;
+  const SyntheticStore model(rounded), base(small);
   PerplexityOptions options;
-  options.protocol = Protocol::kPapers;
-  const std::string text = SyntheticText(5000);
-  const Report whole = Perplexity(store, text, options);
+  options.context = 5000;
+  const std::string text = SyntheticText(10000);
+  const Report whole = PerplexityAgainst(model, base, text, options);
   ASSERT_EQ(whole.windows, 2u);
-  const auto model = OpenLanguageModel(store, {});
-  // Less than a window of 2,048 takes, more than what stays whole whatever the parts.
-  EXPECT_LT(model->ActivationBytes(1, 2048, 512), model->ActivationBytes(1, 2048) * 3 / 4);
-  const uint64_t scored_bytes = 2047 * (64 * 4 + SweepBytes(1, false));
-  options.memory_bytes = (model->ActivationBytes(1, 2048, 512) + scored_bytes) * 8 / 7 + 8;
-  ASSERT_LT(options.memory_bytes * 7 / 8, model->ActivationBytes(1, 2048) + scored_bytes);
-  const Report parts = Perplexity(store, text, options);
-  ASSERT_EQ(parts.predictions.nll.size(), whole.predictions.nll.size());
-  for (size_t i = 0; i < whole.predictions.nll.size(); ++i) {
-    EXPECT_NEAR(parts.predictions.nll[i], whole.predictions.nll[i], 1e-5);
+  // Less and less memory, until nothing can be done.
+  int n_in_memory = 0, n_in_file = 0;
+  bool refused = false;
+  for (uint64_t memory_bytes = 12 << 20; !refused; memory_bytes = memory_bytes * 6 / 7) {
+    options.memory_bytes = memory_bytes;
+    setenv("TMPDIR", "/nowhere/at/all", 1);
+    bool in_memory = true;
+    try {
+      EXPECT_EQ(PerplexityAgainst(model, base, text, options).predictions.kld,
+                whole.predictions.kld);
+    } catch (const Error& error) {
+      in_memory = false;
+      refused = error.id() == "memory.budget";
+      if (!refused) {
+        EXPECT_EQ(error.id(), "spill.open") << error.what();
+        EXPECT_EQ(error.code(), ErrorCode::kSystem);
+        EXPECT_NE(error.hint().find("TMPDIR"), std::string::npos);
+      }
+    }
+    unsetenv("TMPDIR");
+    if (in_memory) ++n_in_memory;
+    if (in_memory || refused) continue;
+    ++n_in_file;
+    const Report report = PerplexityAgainst(model, base, text, options);
+    EXPECT_EQ(report.predictions.nll, whole.predictions.nll) << memory_bytes;
+    EXPECT_EQ(report.predictions.kld, whole.predictions.kld) << memory_bytes;
+  }
+  EXPECT_GT(n_in_memory, 2);
+  EXPECT_GT(n_in_file, 1);
+}
+
+TEST(RowStore, HoldsRowsInEitherPlace) {
+  for (const RowPlace place : {RowPlace::kMemory, RowPlace::kFile}) {
+    RowStore store(10, 3, place);
+    EXPECT_EQ(store.in_memory(), place == RowPlace::kMemory);
+    std::vector<float> buffer;
+    for (uint64_t row = 0; row < 10; ++row) {
+      float* at = store.Room(row, 1, buffer);
+      for (uint64_t c = 0; c < 3; ++c) at[c] = static_cast<float>(10 * row + c);
+      store.Put(row, 1, at);
+    }
+    RowStore copy(10, 3, place);
+    copy.CopyFrom(store);
+    float* rows = copy.Get(4, 2, buffer);
+    EXPECT_EQ(rows[0], 40);
+    EXPECT_EQ(rows[5], 52);
+    rows[5] = 7;
+    copy.Put(0, 2, rows);  // to another place
+    copy.Truncate(3);
+    EXPECT_EQ(copy.n_rows(), 3u);
+    EXPECT_EQ(copy.Get(1, 1, buffer)[2], 7);
+    EXPECT_EQ(copy.Get(2, 1, buffer)[0], 20);
+    EXPECT_THROW(copy.Get(2, 2, buffer), Error);
+    EXPECT_EQ(store.Get(5, 1, buffer)[2], 52);  // The copy is one.
   }
 }
 
