@@ -22,6 +22,8 @@ class ConvertCommand final : public Command {
                    "Context length to record (default: what the checkpoint says, else a rule)")
         ->type_name("N");
     app.add_option("--name", name_, "Model name to record (general.name)")->type_name("TEXT");
+    app.add_flag("--trust-metadata", trust_metadata_,
+                 "Accept a GGUF's metadata that a tool edited in place, if the tensors are as written");
     app.add_flag("--verify", verify_, "Compare the files with the folder's checklist.chk first");
   }
 
@@ -33,7 +35,10 @@ class ConvertCommand final : public Command {
                        "convert writes source, f32, f16 or bf16, not " + Quoted(type_))
           .Hint("quern quantize writes the other types (quern types lists them)");
     }
-    CheckpointOptions options{.context_length = {}, .name = name_, .log = &session.terminal};
+    CheckpointOptions options{.context_length = {},
+                              .name = name_,
+                              .trust_metadata = trust_metadata_,
+                              .log = &session.terminal};
     if (!context_.empty()) {
       options.context_length =
           static_cast<uint32_t>(ParseCount("--context", context_, 1, UINT32_MAX));
@@ -48,7 +53,7 @@ class ConvertCommand final : public Command {
 
  private:
   std::string input_, context_, name_;
-  bool verify_ = false;
+  bool verify_ = false, trust_metadata_ = false;
   std::string type_ = "source";
   WriterFlags writer_;
 };
