@@ -27,8 +27,11 @@ struct CheckpointOptions {
   std::string name;
   // Drop tensors that the layout does not know, with a warning each, instead of refusing them.
   bool ignore_unknown_tensors = false;
-  // Compare the CRC-32 of every storage while its bytes are read.
+  // Compare what is read with the sums that the files keep: the CRC-32 of every storage, the hashes
+  // of a GGUF's integrity trailer.
   bool verify_crc = true;
+  // Take a GGUF's metadata as they are where only they differ from what its trailer says.
+  bool trust_metadata = false;
   // Where warnings go; null: nowhere. Used while opening only.
   Log* log = nullptr;
 };

@@ -1,5 +1,6 @@
 #include "converters/gguf_checkpoint.h"
 
+#include <optional>
 #include <utility>
 
 #include "formats/formats.h"
@@ -19,6 +20,8 @@ class RenamedWalk final : public TensorSource {
   const Manifest& manifest() const override { return manifest_; }
   const std::string& name() const override { return walk_->name(); }
   std::optional<TensorBand> Next(MutableByteView out) override { return walk_->Next(out); }
+  void SkipTensors(size_t n, MutableByteView scratch) override { walk_->SkipTensors(n, scratch); }
+  uint64_t reading_bytes() const override { return walk_->reading_bytes(); }
 
  private:
   std::unique_ptr<TensorSource> walk_;
@@ -44,6 +47,7 @@ class RenamedModel final : public TensorStore {
   StoredPlace PlaceOf(size_t tensor, uint64_t row, uint64_t col) const override {
     return model_->PlaceOf(tensor, row, col);
   }
+  uint64_t reading_bytes() const override { return model_->reading_bytes(); }
   // The model's own walk, which verifies hashes where the file has them.
   std::unique_ptr<TensorSource> Walk() const override {
     return std::make_unique<RenamedWalk>(model_->Walk(), manifest_);
@@ -55,7 +59,9 @@ class RenamedModel final : public TensorStore {
 };
 
 std::unique_ptr<TensorStore> Open(const std::string& path, const CheckpointOptions& options) {
-  auto model = OpenModelFile(path);
+  std::optional<VerifyOptions> verify;
+  if (options.verify_crc) verify.emplace(VerifyOptions{options.trust_metadata});
+  auto model = OpenModelFile(path, verify);
   if (options.name.empty() && !options.context_length) return model;
   return std::make_unique<RenamedModel>(std::move(model), options);
 }
@@ -64,7 +70,7 @@ std::unique_ptr<TensorStore> Open(const std::string& path, const CheckpointOptio
 
 const ConverterInfo kGgufConverter = {
     .name = "gguf",
-    .description = "a model in one file: GGUF",
+    .description = "a model in one file: GGUF or QPACK",
     .recognizes = Recognizes,
     .open = Open,
     .input_files = ModelFilesOf,

@@ -26,12 +26,15 @@ std::unique_ptr<TensorSink> MakeGguf(std::unique_ptr<Output> output,
 
 std::unique_ptr<TensorSink> MakeQpack(std::unique_ptr<Output> output,
                                       const ModelWriteOptions& options) {
-  return MakeGgufWriter(MakeQpackOutput(std::move(output), {.level = options.level}),
-                        {.trailer = options.trailer});
+  return MakeGgufWriter(
+      MakeQpackOutput(std::move(output),
+                      {.level = options.level, .memory_bytes = options.memory_bytes}),
+      {.trailer = options.trailer});
 }
 
-std::vector<Finding> CheckGguf(std::shared_ptr<const RandomAccessBytes> bytes, Progress* progress) {
-  return CheckGgufIntegrity(GgufFile(std::move(bytes)), progress);
+std::vector<Finding> CheckGguf(std::shared_ptr<const RandomAccessBytes> bytes, bool hash_tensors,
+                               Progress* progress) {
+  return CheckGgufIntegrity(GgufFile(std::move(bytes)), hash_tensors, progress);
 }
 
 constexpr Container kContainers[] = {
@@ -53,6 +56,7 @@ constexpr std::string_view kDescriptions[] = {
     "a file of base logits",
     "a Git LFS pointer",
     "an HTML page",
+    "a QPACK file that was changed like a text",
     "a file of ggml's formats before GGUF",
     "a file of another kind",
     "a folder",
@@ -72,6 +76,8 @@ constexpr Magic kMagics[] = {
     {"GGUF"sv, 0, FileKind::kGguf, ""},
     {kQpackMagic, 0, FileKind::kQpack, ""},
     {kLogitsMagic, 0, FileKind::kLogits, ""},
+    {"QPACK\n"sv, 0, FileKind::kMangledQpack, ""},
+    {"QPACK\r"sv, 0, FileKind::kMangledQpack, ""},
     {"PK\3\4"sv, 0, FileKind::kTorchZip, ""},
     {"PK\5\6"sv, 0, FileKind::kTorchZip, ""},
     // The magic number with which torch.save began, as a pickle of protocol 2.
@@ -188,7 +194,7 @@ FileKind KindOfExtension(std::string_view path, bool is_empty) {
   return FileKind::kUnknown;
 }
 
-std::string_view HintFor(FileKind kind) {
+std::string HintFor(FileKind kind, std::string_view wanted) {
   switch (kind) {
     case FileKind::kGitLfsPointer:
       return "the real file was not downloaded: run `git lfs pull` in its folder, or fetch it from "
@@ -210,9 +216,14 @@ std::string_view HintFor(FileKind kind) {
       return "this is a vocabulary only; give the model or the folder that holds both";
     case FileKind::kLogits:
       return "what a model predicted goes to `quern perplexity --reference-logits`";
+    case FileKind::kMangledQpack:
+      return "transfer it again as it is: binary mode of FTP, `-text` in .gitattributes";
     default:
-      return "give a GGUF file, a .pth or .safetensors file, a tokenizer.model, or a checkpoint "
-             "folder";
+      if (wanted.find("checkpoint") == std::string_view::npos) {
+        return fmt::format("give {}", wanted);
+      }
+      return "give a GGUF or QPACK file, a .pth or .safetensors file, a tokenizer.model, or a "
+             "checkpoint folder";
   }
 }
 
@@ -245,13 +256,17 @@ FileKind DetectKind(const std::string& path) {
 
 Error WrongKind(FileKind kind, ByteView head, std::string_view path, std::string_view wanted) {
   const auto Compose = [&](Error error) {
-    return error.File(Escaped(path, 4096)).Expected(wanted).Hint(HintFor(kind));
+    return error.File(Escaped(path, 4096)).Expected(wanted).Hint(HintFor(kind, wanted));
   };
   switch (kind) {
     case FileKind::kGitLfsPointer:
       return Compose(DataError("input.lfs-pointer", "file is only a Git LFS pointer"));
     case FileKind::kHtml:
       return Compose(DataError("input.html", "file is an HTML page"));
+    case FileKind::kMangledQpack:
+      return Compose(DataError("qpack.line-ends", "a transfer as text changed line ends in a QPACK"))
+          .Found("first bytes " + Quoted(AsText(head.first(std::min<size_t>(head.size(), 8)))))
+          .Offset(5);
     case FileKind::kOldGgml:
     case FileKind::kForeign: {
       const Magic* magic = FindMagic(head);

@@ -31,6 +31,7 @@ enum class FileKind : uint8_t {
   kLogits,   // llama.cpp's base logits
   kGitLfsPointer,
   kHtml,
+  kMangledQpack,  // QPACK whose line ends a transfer as text changed
   kOldGgml,  // ggml, ggmf, ggjt, ggla
   kForeign,  // something recognised that is nothing for quern: 7z, gzip, …
   kDirectory,
@@ -56,7 +57,9 @@ Error WrongKind(FileKind kind, ByteView head, std::string_view path, std::string
 
 struct ModelWriteOptions {
   bool trailer = true;  // formats/integrity_trailer.h
-  int level = 1;        // of packing, where the container packs (formats/qpack_writer.h)
+  // Where the container packs (formats/qpack_writer.h): its level, and memory for all buffers.
+  int level = 1;
+  uint64_t memory_bytes = uint64_t{512} << 20;
 };
 
 // A container of whole models. Adding one is a row in the table of formats.cc.
@@ -67,8 +70,10 @@ struct Container {
   std::unique_ptr<TensorSource> (*read_stream)(std::unique_ptr<ByteStream> stream);
   std::unique_ptr<TensorSink> (*make_writer)(std::unique_ptr<Output> output,
                                              const ModelWriteOptions& options);
-  // Returns every fault of one file that can be told without knowing what weights mean.
-  std::vector<Finding> (*check)(std::shared_ptr<const RandomAccessBytes> bytes, Progress* progress);
+  // Returns every fault of one file that can be told without knowing what weights mean; without
+  // `hash_tensors`, and without reading the tensors.
+  std::vector<Finding> (*check)(std::shared_ptr<const RandomAccessBytes> bytes, bool hash_tensors,
+                                Progress* progress);
 };
 
 std::span<const Container> AllContainers();

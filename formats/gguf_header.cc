@@ -48,6 +48,7 @@ class HeaderParser {
     header_.header_bytes = stream_.position();
     header_.header_hash = hash_.Digest();
     header_.seal = seal_.Digest();
+    header_.infos_hash = infos_.Digest();
     CheckNames();
     FindAlignment();
     CheckExtents();
@@ -68,7 +69,9 @@ class HeaderParser {
   }
   Error Placed(Error error) const {
     error.File(Escaped(stream_.name(), 4096));
-    return place_ == Place::kWhole ? error : error.Where(Where()).Offset(stream_.position());
+    if (place_ == Place::kWhole) return error;
+    error.Offset(stream_.position());
+    return place_ == Place::kTensor && !name_.empty() ? error.Tensor(name_) : error.Where(Where());
   }
   Error Data(std::string_view id, std::string_view what) const {
     return Placed(DataError(id, what));
@@ -103,6 +106,7 @@ class HeaderParser {
     if (got == out.size()) {
       hash_.Update(out);
       seal_.Update(is_trailer_value_ ? ByteView(kZeros) : ByteView(out));
+      if (place_ == Place::kTensor) infos_.Update(out);
       return;
     }
     const bool is_file = stream_.size_bytes().has_value();
@@ -392,7 +396,7 @@ class HeaderParser {
     }
     if (const auto i = FirstDuplicate(tensors.size(), name)) {
       throw Data("gguf.duplicate-tensor", "tensor appears twice")
-          .Where(WhereTensor(*i))
+          .Tensor(tensors[*i].name)
           .Offset(info_positions_[*i]);
     }
   }
@@ -423,7 +427,7 @@ class HeaderParser {
       const auto next = padded ? CheckedAdd(expected_offset, *padded) : std::nullopt;
       const auto end = next ? CheckedAdd(header_.data_offset, *next) : std::nullopt;
       if (!end || *end > uint64_t{std::numeric_limits<int64_t>::max()}) {
-        throw SizeOverflow(tensors[i]).Where(WhereTensor(i)).Offset(info_positions_[i]);
+        throw SizeOverflow(tensors[i]).Tensor(tensors[i].name).Offset(info_positions_[i]);
       }
       CheckOffset(i, expected_offset);
       CheckInsideFile(i, header_.data_offset + expected_offset);
@@ -432,8 +436,6 @@ class HeaderParser {
     }
   }
 
-  std::string WhereTensor(size_t i) const { return "tensor " + Quoted(header_.tensors[i].name); }
-
   void CheckOffset(size_t i, uint64_t expected) const {
     const uint64_t offset = header_.offsets[i];
     if (offset == expected) return;
@@ -441,7 +443,7 @@ class HeaderParser {
                offset % header_.alignment != 0
                    ? fmt::format("offset is not a multiple of the alignment {}", header_.alignment)
                    : std::string("tensor does not follow the one before it"))
-        .Where(WhereTensor(i))
+        .Tensor(header_.tensors[i].name)
         .Offset(info_positions_[i])
         .Found(std::to_string(offset))
         .Expected(std::to_string(expected));
@@ -451,7 +453,7 @@ class HeaderParser {
     const auto file_bytes = stream_.size_bytes();
     if (!file_bytes || sizes_[i] == 0 || FitsWithin(begin, sizes_[i], *file_bytes)) return;
     throw Data("gguf.tensor-past-eof", "tensor's data ends behind the end of the file")
-        .Where(WhereTensor(i))
+        .Tensor(header_.tensors[i].name)
         .Offset(begin)
         .Found(fmt::format("a file of {} bytes", *file_bytes))
         .Expected(fmt::format("at least {}", begin + sizes_[i]))
@@ -461,6 +463,7 @@ class HeaderParser {
   ByteStream& stream_;
   GgufHeader header_;
   Xxh3Stream hash_, seal_;  // of what was read; of the same without the value of quern.trailer
+  Xxh3Stream infos_;        // of the tensor infos
   bool is_trailer_value_ = false;
   uint64_t n_tensors_ = 0, n_keys_ = 0;
   uint64_t claimed_bytes_ = 0;            // the least that the counts ask for

@@ -6,9 +6,11 @@
 
 #include "formats/buffered_stream.h"
 #include "formats/core/check.h"
+#include "formats/core/hash.h"
 #include "formats/gguf_metadata.h"
 #include "formats/gguf_split.h"
 #include "formats/integrity_trailer.h"
+#include "formats/scratch.h"
 
 namespace quern {
 namespace {
@@ -19,7 +21,7 @@ class GgufStream final : public TensorSource {
       : inner_(std::move(stream)),
         stream_(*inner_),
         header_(ReadGgufHeader(stream_)),
-        verifier_(header_, manifest_, inner_->name()) {
+        verifier_(header_, manifest_.tensors, inner_->name()) {
     if (const auto split = SplitOf(header_.metadata, name())) {
       throw UnsupportedError("gguf.split", "stream is one part of a split model")
           .File(Escaped(name(), 4096))
@@ -31,6 +33,7 @@ class GgufStream final : public TensorSource {
 
   const Manifest& manifest() const override { return manifest_; }
   const std::string& name() const override { return inner_->name(); }
+  uint64_t reading_bytes() const override { return inner_->reading_bytes(); }
 
   std::optional<TensorBand> Next(MutableByteView out) override {
     const auto& tensors = manifest_.tensors;
@@ -53,8 +56,7 @@ class GgufStream final : public TensorSource {
     if (stream_.Read(bytes) != bytes.size()) throw EndsEarly(begin);
     const TensorBand band{tensor_, row_, count, bytes};
     row_ += count;
-    verifier_.Add(band);
-    if (verifier_.HeaderIsChanged()) Keep(bytes);
+    verifier_.AddTensor(band.tensor, bytes);
     return band;
   }
 
@@ -62,7 +64,7 @@ class GgufStream final : public TensorSource {
   Error EndsEarly(uint64_t offset) const {
     return DataError("gguf.tensor-past-eof", "stream ends inside the tensor's data")
         .File(Escaped(name(), 4096))
-        .Where("tensor " + Quoted(manifest_.tensors[tensor_].name))
+        .Tensor(manifest_.tensors[tensor_].name)
         .Offset(offset)
         .Found(fmt::format("{} bytes in all", stream_.position()))
         .Expected(fmt::format("at least {}", header_.data_offset + header_.offsets[tensor_] +
@@ -77,15 +79,7 @@ class GgufStream final : public TensorSource {
       const uint64_t n = std::min<uint64_t>(position - stream_.position(), sizeof padding);
       const uint64_t begin = stream_.position();
       if (stream_.Read({padding, n}) != n) throw EndsEarly(begin);
-      Keep({padding, n});
-    }
-  }
-
-  // Keeps the stream's last bytes, as many as the longest trailer has.
-  void Keep(ByteView bytes) {
-    last_bytes_.insert(last_bytes_.end(), bytes.begin(), bytes.end());
-    if (last_bytes_.size() > 2 * kMaxTrailerBytes) {
-      last_bytes_.erase(last_bytes_.begin(), last_bytes_.end() - ptrdiff_t{kMaxTrailerBytes});
+      verifier_.AddOther({padding, n});
     }
   }
 
@@ -93,19 +87,10 @@ class GgufStream final : public TensorSource {
   void FinishOnce() {
     if (is_finished_) return;
     is_finished_ = true;
-    std::vector<uint8_t> rest(size_t{64} << 10);
     // The padding of the last tensor may lack.
-    while (stream_.position() < header_.data_end) {
-      const uint64_t n_padding = header_.data_end - stream_.position();
-      const size_t n =
-          stream_.Read(MutableByteView(rest).first(std::min<uint64_t>(n_padding, rest.size())));
-      if (n == 0) break;
-      Keep(ByteView(rest).first(n));
-    }
-    if (!verifier_.HeaderIsChanged()) last_bytes_.clear();
-    while (const size_t n = stream_.Read(rest)) Keep(ByteView(rest).first(n));
-    const uint64_t end = std::max(header_.data_end, stream_.position());
-    const TrailerVerdict verdict = verifier_.Finish(last_bytes_, end - header_.data_end);
+    std::vector<uint8_t> rest(size_t{64} << 10);
+    while (const size_t n = stream_.Read(rest)) verifier_.AddOther(ByteView(rest).first(n));
+    const TrailerVerdict verdict = verifier_.Finish();
     if (!verdict.errors.empty()) throw verdict.errors.front();
   }
 
@@ -114,7 +99,6 @@ class GgufStream final : public TensorSource {
   GgufHeader header_;
   Manifest manifest_;
   TrailerVerifier verifier_;
-  std::vector<uint8_t> last_bytes_;
   size_t tensor_ = 0;
   uint64_t row_ = 0;
   bool is_finished_ = false;
@@ -144,7 +128,21 @@ void GgufFile::ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableBy
   bytes_->ReadAt(tensor_offset(tensor) + begin * info.row_bytes(), out);
 }
 
-std::unique_ptr<TensorSource> GgufFile::Walk() const { return VerifyingWalk(*this); }
+uint64_t GgufFile::HashTensor(size_t tensor) const {
+  // By bytes: a row may be as long as the tensor. What is unpacked on the way, in parallel, is asked
+  // for in larger steps.
+  const uint64_t step = uint64_t{bytes_->reading_bytes() != 0 ? 8U : 1U} << 20;
+  const uint64_t end = tensor_offset(tensor) + manifest_.tensors[tensor].size_bytes();
+  Xxh3Stream hash;
+  Scratch buffer;
+  for (uint64_t at = tensor_offset(tensor); at < end;) {
+    const MutableByteView bytes = buffer.Room(std::min(end - at, step));
+    bytes_->ReadAt(at, bytes);
+    hash.Update(bytes);
+    at += bytes.size();
+  }
+  return hash.Digest();
+}
 
 StoredPlace GgufFile::PlaceOf(size_t tensor, uint64_t row, uint64_t col) const {
   return {name(), tensor_offset(tensor) + manifest_.tensors[tensor].offset_bytes(row, col)};

@@ -32,9 +32,10 @@ struct GgufHeader {
   uint64_t data_end = 0;                // behind the last tensor and its padding
 
   // For formats/integrity_trailer.h: XXH3-64 of the header_bytes as they are; the same with zeros
-  // for the value of quern.trailer; and that value.
+  // for the value of quern.trailer; of the tensor infos alone; and that value.
   uint64_t header_hash = 0;
   uint64_t seal = 0;
+  uint64_t infos_hash = 0;
   std::optional<uint64_t> trailer_key;
 
   bool operator==(const GgufHeader&) const = default;
@@ -47,6 +48,8 @@ struct GgufHeader {
 GgufHeader ReadGgufHeader(ByteStream& stream);
 // The same from bytes with random access.
 GgufHeader ReadGgufHeader(const RandomAccessBytes& bytes);
+
+struct TrailerVerdict;
 
 // One opened GGUF file, whole or a part of a split model. Every extent was validated before any
 // access.
@@ -61,8 +64,13 @@ class GgufFile final : public TensorStore {
   const std::string& name() const override { return bytes_->name(); }
   void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const override;
 
-  std::unique_ptr<TensorSource> Walk() const override;
   StoredPlace PlaceOf(size_t tensor, uint64_t row, uint64_t col) const override;
+  // From the integrity trailer (formats/integrity_trailer.h).
+  std::vector<std::optional<uint64_t>> TensorHashes() const override;
+  uint64_t HashTensor(size_t tensor) const override;
+  void VerifyFrame() const override;
+  TrailerVerdict JudgeTrailer() const;
+  uint64_t reading_bytes() const override { return bytes_->reading_bytes(); }
 
   // The layout of the file. Its metadata and tensors were moved into the manifest.
   const GgufHeader& layout() const { return header_; }

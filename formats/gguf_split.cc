@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "formats/core/check.h"
 #include "formats/core/file.h"
 #include "formats/duplicates.h"
 #include "formats/gguf_format.h"
 #include "formats/gguf_reader.h"
+#include "formats/qpack_reader.h"
 
 namespace quern {
 namespace {
@@ -20,18 +23,20 @@ Error SplitError(std::string_view what, const std::string& file) {
 class SplitGguf final : public TensorStore {
  public:
   SplitGguf(const std::string& path, const GgufSplit& split) : name_(path) {
+    const auto workspace = MakeQpackWorkspace();
     std::vector<MetadataEntry> metadata;
     std::vector<TensorInfo> tensors;
     for (const std::string& part_path : SplitPartPaths(path, split)) {
-      auto bytes = std::make_shared<const InputFile>(part_path);
+      auto bytes = GgufBytesIn(std::make_shared<const InputFile>(part_path), workspace);
+      reading_bytes_ = std::max(reading_bytes_, bytes->reading_bytes());
       GgufHeader header = ReadGgufHeader(*bytes);
       CheckPart(part_path, header, split);
       for (size_t i = 0; i < header.tensors.size(); ++i) {
-        places_.push_back({parts_.size(), header.data_offset + header.offsets[i]});
-        tensors.push_back(std::move(header.tensors[i]));
+        places_.push_back({parts_.size(), i});
+        tensors.push_back(header.tensors[i]);
       }
-      if (parts_.empty()) metadata = std::move(header.metadata);
-      parts_.push_back(std::move(bytes));
+      if (parts_.empty()) metadata = header.metadata;
+      parts_.push_back(std::make_unique<GgufFile>(std::move(bytes), std::move(header)));
       if (tensors.size() > split.n_tensors) break;
     }
     CheckTensors(tensors, split);
@@ -43,24 +48,35 @@ class SplitGguf final : public TensorStore {
 
   void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const override {
     QUERN_CHECK(tensor < places_.size());
-    const TensorInfo& info = manifest_.tensors[tensor];
-    QUERN_CHECK(begin <= info.rows() && count <= info.rows() - begin);
-    QUERN_CHECK(out.size() == count * info.row_bytes());
-    const Place& place = places_[tensor];
-    parts_[place.part]->ReadAt(place.offset + begin * info.row_bytes(), out);
+    PartOf(tensor).ReadRows(places_[tensor].tensor, begin, count, out);
   }
-
   StoredPlace PlaceOf(size_t tensor, uint64_t row, uint64_t col) const override {
-    const Place& place = places_[tensor];
-    return {parts_[place.part]->name(),
-            place.offset + manifest_.tensors[tensor].offset_bytes(row, col)};
+    return PartOf(tensor).PlaceOf(places_[tensor].tensor, row, col);
   }
+  // Each part has its own trailer, or none.
+  std::vector<std::optional<uint64_t>> TensorHashes() const override {
+    std::vector<std::optional<uint64_t>> hashes;
+    for (const auto& part : parts_) {
+      auto own = part->TensorHashes();
+      own.resize(part->manifest().tensors.size());
+      hashes.insert(hashes.end(), own.begin(), own.end());
+    }
+    return hashes;
+  }
+  uint64_t HashTensor(size_t tensor) const override {
+    return PartOf(tensor).HashTensor(places_[tensor].tensor);
+  }
+  void VerifyFrame() const override {
+    for (const auto& part : parts_) part->VerifyFrame();
+  }
+  uint64_t reading_bytes() const override { return reading_bytes_; }
 
  private:
   struct Place {
     size_t part;
-    uint64_t offset;  // in that part's file
+    size_t tensor;  // in that part
   };
+  const GgufFile& PartOf(size_t tensor) const { return *parts_[places_[tensor].part]; }
 
   void CheckPart(const std::string& path, const GgufHeader& header, const GgufSplit& split) const {
     const auto own = SplitOf(header.metadata, path);
@@ -86,36 +102,42 @@ class SplitGguf final : public TensorStore {
     if (const auto i = FirstDuplicate(tensors.size(), name)) {
       throw DataError("gguf.duplicate-tensor", "tensor appears in two parts")
           .File(Escaped(parts_[places_[*i].part]->name(), 4096))
-          .Where("tensor " + Quoted(tensors[*i].name));
+          .Tensor(tensors[*i].name);
     }
   }
 
   std::string name_;
-  std::vector<std::shared_ptr<const RandomAccessBytes>> parts_;
+  std::vector<std::unique_ptr<const GgufFile>> parts_;
+  uint64_t reading_bytes_ = 0;
   std::vector<Place> places_;  // of each tensor
   Manifest manifest_;
 };
 
-std::string PartSuffix(uint32_t number, uint32_t n_parts) {
-  return fmt::format("-{:05}-of-{:05}.gguf", number, n_parts);
+constexpr std::string_view kExtensions[] = {".gguf", ".qpack"};
+
+std::string PartSuffix(uint32_t number, uint32_t n_parts, std::string_view extension) {
+  return fmt::format("-{:05}-of-{:05}{}", number, n_parts, extension);
 }
 
 }  // namespace
 
 std::vector<std::string> SplitPartPaths(const std::string& path, const GgufSplit& split) {
-  const std::string suffix = PartSuffix(split.index + 1, split.n_parts);
-  if (!path.ends_with(suffix)) {
-    throw UnsupportedError("gguf.split-name",
-                           "part of a split model has another name than its place asks for")
-        .File(Escaped(path, 4096))
-        .Expected("a name that ends in " + Quoted(suffix))
-        .Hint("rename the parts as they were published, in one folder");
+  for (const std::string_view extension : kExtensions) {
+    const std::string suffix = PartSuffix(split.index + 1, split.n_parts, extension);
+    if (!path.ends_with(suffix)) continue;
+    const std::string prefix = path.substr(0, path.size() - suffix.size());
+    std::vector<std::string> paths;
+    for (uint32_t i = 1; i <= split.n_parts; ++i) {
+      paths.push_back(prefix + PartSuffix(i, split.n_parts, extension));
+    }
+    return paths;
   }
-  const std::string prefix = path.substr(0, path.size() - suffix.size());
-  std::vector<std::string> paths;
-  for (uint32_t i = 1; i <= split.n_parts; ++i)
-    paths.push_back(prefix + PartSuffix(i, split.n_parts));
-  return paths;
+  throw UnsupportedError("gguf.split-name",
+                         "part of a split model has another name than its place asks for")
+      .File(Escaped(path, 4096))
+      .Expected("a name that ends in " +
+                Quoted(PartSuffix(split.index + 1, split.n_parts, kExtensions[0])))
+      .Hint("rename the parts as they were published, in one folder");
 }
 
 std::unique_ptr<TensorStore> OpenSplitGguf(const std::string& path, const GgufSplit& split) {

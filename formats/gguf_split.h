@@ -1,5 +1,5 @@
 // Models split over several GGUF files, NAME-00001-of-00003.gguf and so on. Each part is a GGUF
-// file of its own; the first one has the metadata. Source: formats/GGUF.md, "Split models".
+// file of its own, or one packed (.qpack, all of them then); the first one has the metadata. Source: formats/GGUF.md, "Split models".
 #pragma once
 
 #include <memory>

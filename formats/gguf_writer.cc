@@ -20,33 +20,40 @@ uint64_t AlignUp(uint64_t n_bytes) {
 
 class HeaderEncoder {
  public:
-  // Returns the encoded header with its padding; header_bytes() is its length without.
+  // Returns the encoded header with its padding; header_bytes() is its length without, of which the
+  // tensor infos begin at infos_begin().
   std::vector<uint8_t> Encode(const Manifest& manifest, bool has_trailer) {
     std::vector<MetadataEntry> metadata = MetadataFromManifest(manifest);
     if (has_trailer) {
-      metadata.push_back({std::string(kGgufTrailerKey), {MetadataType::kUint64, uint64_t{0}}});
+      // First: tools that write files anew begin with general.architecture, so that what they make
+      // of the same keys is not the same header.
+      metadata.insert(metadata.begin(),
+                      {std::string(kGgufTrailerKey), {MetadataType::kUint64, uint64_t{0}}});
     }
     Put<uint32_t>(kGgufMagic);
     Put<uint32_t>(kGgufVersion);
     Put<uint64_t>(manifest.tensors.size());
     Put<uint64_t>(metadata.size());
+    size_t trailer_value = 0;
     for (const MetadataEntry& entry : metadata) {
       PutString(entry.key);
       PutValue(entry.value);
+      if (trailer_value == 0) trailer_value = out_.size() - sizeof(uint64_t);
     }
-    const size_t metadata_end = out_.size();
+    infos_begin_ = out_.size();
     uint64_t offset = 0;
     for (const TensorInfo& tensor : manifest.tensors) {
       PutTensorInfo(tensor, offset);
       offset += AlignUp(tensor.size_bytes());
     }
     header_bytes_ = out_.size();
-    // The hash is taken while zeros stand where it goes, at the end of the last key.
-    if (has_trailer) StoreLE(&out_[metadata_end - sizeof(uint64_t)], Xxh3(out_));
+    // The hash is taken while zeros stand where it goes.
+    if (has_trailer) StoreLE(&out_[trailer_value], Xxh3(out_));
     if (!manifest.tensors.empty()) out_.resize(AlignUp(out_.size()));
     return std::move(out_);
   }
   size_t header_bytes() const { return header_bytes_; }
+  size_t infos_begin() const { return infos_begin_; }
 
  private:
   template <typename T>
@@ -91,7 +98,7 @@ class HeaderEncoder {
   }
 
   std::vector<uint8_t> out_;
-  size_t header_bytes_ = 0;
+  size_t header_bytes_ = 0, infos_begin_ = 0;
 };
 
 class GgufWriter final : public TensorSink {
@@ -105,8 +112,11 @@ class GgufWriter final : public TensorSink {
     tensors_ = manifest.tensors;
     HeaderEncoder encoder;
     const auto header = encoder.Encode(manifest, options_.trailer);
-    if (options_.trailer)
-      trailer_.header_hash = Xxh3(ByteView(header).first(encoder.header_bytes()));
+    if (options_.trailer) {
+      const ByteView bytes = ByteView(header).first(encoder.header_bytes());
+      trailer_.header_hash = Xxh3(bytes);
+      trailer_.infos_hash = Xxh3(bytes.subspan(encoder.infos_begin()));
+    }
     output_->Write(header);
     SkipEmptyTensors();
   }

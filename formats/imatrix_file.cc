@@ -12,6 +12,8 @@
 #include "formats/duplicates.h"
 #include "formats/formats.h"
 #include "formats/gguf_reader.h"
+#include "formats/integrity_trailer.h"
+#include "formats/qpack_reader.h"
 
 namespace quern {
 namespace {
@@ -202,7 +204,10 @@ class GgufParser {
   GgufParser(const RandomAccessBytes& bytes, const GgufHeader& header)
       : bytes_(bytes), header_(header), file_(Escaped(bytes.name(), 4096)) {}
 
-  Imatrix Parse() const {
+  Imatrix Parse() {
+    const TrailerVerdict verdict = JudgeTrailer(header_, header_.tensors.size(), bytes_);
+    if (!verdict.errors.empty()) throw verdict.errors.front();
+    if (verdict.trailer) hashes_ = verdict.trailer->tensor_hashes;
     Imatrix imatrix;
     imatrix.is_gguf = true;
     imatrix.n_chunks = OptionalU32("imatrix.chunk_count");
@@ -272,7 +277,12 @@ class GgufParser {
           .Expected("f32");
     }
     std::vector<float> values(info.shape.n_elems());
-    bytes_.ReadAt(header_.data_offset + header_.offsets[tensor], BytesOf(values));
+    const uint64_t offset = header_.data_offset + header_.offsets[tensor];
+    bytes_.ReadAt(offset, BytesOf(values));
+    if (hashes_.empty()) return values;
+    if (const uint64_t hash = Xxh3(BytesOf(values)); hash != hashes_[tensor]) {
+      throw TensorHashError(bytes_.name(), info.name, offset, hash, hashes_[tensor]);
+    }
     return values;
   }
 
@@ -315,6 +325,7 @@ class GgufParser {
   const RandomAccessBytes& bytes_;
   const GgufHeader& header_;
   std::string file_;
+  std::vector<uint64_t> hashes_;  // of each tensor, where there is an integrity trailer
 };
 
 bool BeginsAsGguf(const RandomAccessBytes& bytes) {
@@ -341,9 +352,10 @@ Imatrix ReadImatrix(const RandomAccessBytes& bytes) {
 Imatrix ReadImatrix(const std::string& path) {
   switch (const FileKind kind = DetectKind(path)) {
     case FileKind::kGguf:
+    case FileKind::kQpack:
     case FileKind::kImatrix:
     case FileKind::kUnknown:
-      return ReadImatrix(InputFile(path));
+      return ReadImatrix(*GgufBytesIn(std::make_shared<const InputFile>(path)));
     default:
       throw WrongKind(kind, {}, path, "an importance matrix");
   }
@@ -351,9 +363,9 @@ Imatrix ReadImatrix(const std::string& path) {
 
 bool IsImatrix(const std::string& path) {
   const FileKind kind = DetectKind(path);
-  if (kind != FileKind::kGguf) return kind == FileKind::kImatrix;
-  const InputFile file(path);
-  return BeginsAsGguf(file) && SaysImatrix(ReadGgufHeader(file));
+  if (kind != FileKind::kGguf && kind != FileKind::kQpack) return kind == FileKind::kImatrix;
+  const auto file = GgufBytesIn(std::make_shared<const InputFile>(path));
+  return BeginsAsGguf(*file) && SaysImatrix(ReadGgufHeader(*file));
 }
 
 }  // namespace quern

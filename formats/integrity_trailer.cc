@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "formats/core/check.h"
-
 namespace quern {
 namespace {
 
@@ -14,51 +12,103 @@ constexpr std::string_view kMagic = "QUERNTRL";
 constexpr uint32_t kTrailerVersion = 1;
 constexpr size_t kReadBytes = size_t{4} << 20;
 
-// Finishes the comparison of a file all of whose bands went by.
-TrailerVerdict FinishWith(const GgufFile& file, TrailerVerifier& verifier) {
-  const uint64_t n_bytes = file.bytes().size_bytes();
-  const uint64_t n_behind =
-      verifier.HeaderIsChanged() ? n_bytes - file.layout().header_bytes : file.trailing_bytes();
-  const uint64_t n_last = std::min(n_behind, kMaxTrailerBytes);
-  return verifier.Finish(file.bytes().ReadVector(n_bytes - n_last, n_last), file.trailing_bytes());
-}
-
-class WalkWithTrailer final : public TensorSource {
- public:
-  explicit WalkWithTrailer(const GgufFile& file)
-      : file_(file), walk_(file), verifier_(file.layout(), file.manifest(), file.name()) {}
-  const Manifest& manifest() const override { return file_.manifest(); }
-  const std::string& name() const override { return file_.name(); }
-
-  std::optional<TensorBand> Next(MutableByteView out) override {
-    if (is_finished_) return std::nullopt;
-    const auto band = walk_.Next(out);
-    if (band) {
-      verifier_.Add(*band);
-      return band;
-    }
-    is_finished_ = true;
-    const TrailerVerdict verdict = FinishWith(file_, verifier_);
-    if (!verdict.errors.empty()) throw verdict.errors.front();
-    return std::nullopt;
-  }
-  // What is to be compared with a trailer must be read.
-  void SkipTensors(size_t n, MutableByteView scratch) override {
-    if (file_.layout().trailer_key)
-      TensorSource::SkipTensors(n, scratch);
-    else
-      walk_.SkipTensors(n, scratch);
-  }
-
- private:
-  const GgufFile& file_;
-  StoreWalk walk_;
-  TrailerVerifier verifier_;
-  bool is_finished_ = false;
+// What every version has: magic and version in front; length and hash at the end.
+struct AnyTrailer {
+  uint32_t version = 0;
+  ByteView bytes;
 };
 
+std::optional<AnyTrailer> FindAnyTrailer(ByteView tail) {
+  constexpr uint64_t kLeastBytes = 12 + 16;
+  if (tail.size() < kLeastBytes) return std::nullopt;
+  const uint64_t n_bytes = LoadLE<uint64_t>(&tail[tail.size() - 16]);
+  if (n_bytes < kLeastBytes || n_bytes > tail.size()) return std::nullopt;
+  const ByteView bytes = tail.last(n_bytes);
+  if (!AsText(bytes).starts_with(kMagic) ||
+      LoadLE<uint64_t>(&bytes[n_bytes - 8]) != Xxh3(bytes.first(n_bytes - 8))) {
+    return std::nullopt;
+  }
+  return AnyTrailer{LoadLE<uint32_t>(&bytes[8]), bytes};
+}
+
+std::optional<IntegrityTrailer> Parse(const AnyTrailer& found) {
+  const ByteView bytes = found.bytes;
+  if (found.version != kTrailerVersion || bytes.size() < TrailerBytes(0)) return std::nullopt;
+  const uint64_t n_tensors = LoadLE<uint32_t>(&bytes[12]);
+  if (bytes.size() != TrailerBytes(n_tensors)) return std::nullopt;
+  IntegrityTrailer trailer{LoadLE<uint64_t>(&bytes[16]), LoadLE<uint64_t>(&bytes[24]), {}};
+  for (uint64_t i = 0; i < n_tensors; ++i) {
+    trailer.tensor_hashes.push_back(LoadLE<uint64_t>(&bytes[32 + 8 * i]));
+  }
+  return trailer;
+}
+
+Error Wrong(const std::string& file, std::string_view id, std::string_view what) {
+  Error error = DataError(id, what);
+  error.File(Escaped(file, 4096));
+  error.Hint("the file was damaged after quern wrote it; fetch or make it again");
+  return error;
+}
+
+// Compares the trailer with the header and with its own place.
+std::vector<Error> CompareFrame(const GgufHeader& header, size_t n_tensors,
+                                const IntegrityTrailer& trailer, uint64_t n_trailing_bytes,
+                                const std::string& file) {
+  std::vector<Error> errors;
+  const uint64_t n_bytes = TrailerBytes(trailer.tensor_hashes.size());
+  const bool is_placed =
+      n_trailing_bytes == n_bytes && trailer.tensor_hashes.size() == n_tensors;
+  if (trailer.header_hash != header.header_hash) {
+    const bool is_metadata = is_placed && trailer.infos_hash == header.infos_hash;
+    Error error = is_metadata ? Wrong(file, "trailer.metadata", "metadata are not what was written")
+                              : Wrong(file, "trailer.header", "header is not what was written");
+    error.Where("header").Offset(0).Found(HexOf(header.header_hash));
+    error.Expected(HexOf(trailer.header_hash));
+    if (is_metadata) {
+      error.Hint(
+          "the tensors are named and placed as written: if a tool edited the metadata in place, "
+          "quern convert --trust-metadata writes the file anew; else it was damaged");
+    }
+    errors.push_back(std::move(error));
+  } else if (header.trailer_key != header.seal) {
+    errors.push_back(
+        Wrong(file, "trailer.key", "header does not announce the trailer that follows"));
+  }
+  if (n_trailing_bytes != n_bytes) {
+    errors.push_back(Wrong(file, "trailer.place", "trailer does not follow the tensor data")
+                         .Offset(header.data_end)
+                         .Found(fmt::format("{} bytes behind the data", n_trailing_bytes))
+                         .Expected(fmt::format("{} bytes", n_bytes)));
+  }
+  // Where the header agrees, only a forged trailer can say so.
+  if (trailer.tensor_hashes.size() != n_tensors && errors.empty()) {
+    errors.push_back(Wrong(file, "trailer.damaged", "trailer is not for as many tensors")
+                         .Found(fmt::format("{}", trailer.tensor_hashes.size()))
+                         .Expected(fmt::format("{}", n_tensors)));
+  }
+  return errors;
+}
+
+// Returns what is wrong where an announced trailer is not found whole.
+Error NotWhole(const GgufHeader& header, size_t n_tensors, ByteView tail,
+               uint64_t n_trailing_bytes, const std::string& file) {
+  const uint64_t n_bytes = TrailerBytes(n_tensors);
+  Error error = n_trailing_bytes == 0
+                    ? Wrong(file, "trailer.missing", "file ends where its trailer should begin")
+                    : Wrong(file, "trailer.damaged", "trailer is damaged");
+  error.Offset(header.data_end);
+  if (n_trailing_bytes != n_bytes) {
+    return error.Found(fmt::format("{} bytes", n_trailing_bytes))
+        .Expected(fmt::format("{} bytes", n_bytes));
+  }
+  const uint64_t hash = Xxh3(tail.last(n_bytes).first(n_bytes - 8));
+  const auto expected = LoadLE<uint64_t>(&tail[tail.size() - 8]);
+  if (hash == expected) return error.Found("another structure in bytes of the right hash");
+  return error.Found("bytes of hash " + HexOf(hash)).Expected(HexOf(expected));
+}
+
 // Adds a finding if the padding [begin, end) of the file, as far as it exists, is not zero.
-void CheckPadding(const GgufFile& file, uint64_t begin, uint64_t end, const std::string& where,
+void CheckPadding(const GgufFile& file, uint64_t begin, uint64_t end, const Error& named,
                   std::vector<Finding>& findings) {
   end = std::min(end, file.bytes().size_bytes());
   std::vector<uint8_t> bytes;
@@ -69,31 +119,53 @@ void CheckPadding(const GgufFile& file, uint64_t begin, uint64_t end, const std:
     // Other writers may leave anything there; quern writes zeros, and says that it wrote the file.
     const auto severity =
         file.layout().trailer_key ? Finding::Severity::kError : Finding::Severity::kWarning;
-    findings.push_back(FindingFrom(DataError("gguf.padding", "padding is not zero")
-                                       .File(Escaped(file.name(), 4096))
-                                       .Where(where)
-                                       .Offset(at + static_cast<uint64_t>(bad - bytes.begin()))
-                                       .Found(fmt::format("byte {}", *bad)),
-                                   severity));
+    Error error = named;
+    error.File(Escaped(file.name(), 4096))
+        .Offset(at + static_cast<uint64_t>(bad - bytes.begin()))
+        .Found(fmt::format("byte {}", *bad));
+    findings.push_back(FindingFrom(error, severity));
     return;
   }
 }
 
+// Adds what the state means where it is no damage.
 void ReportState(const GgufFile& file, TrailerState state, std::vector<Finding>& findings) {
+  const std::string name = Escaped(file.name(), 4096);
   if (state == TrailerState::kRewritten) {
     findings.push_back(FindingFrom(
         DataError("trailer.rewritten", "another tool rewrote the file: its hashes are gone")
-            .File(Escaped(file.name(), 4096))
+            .File(name)
             .Hint("nothing is known to be wrong, but nothing can be proved either"),
         Finding::Severity::kNote));
-  }
-  if (state == TrailerState::kForeignBytes) {
+  } else if (state == TrailerState::kForeignBytes) {
     findings.push_back(FindingFrom(DataError("gguf.trailing-data", "bytes follow the tensor data")
-                                       .File(Escaped(file.name(), 4096))
+                                       .File(name)
                                        .Offset(file.layout().data_end)
                                        .Found(fmt::format("{} bytes", file.trailing_bytes())),
                                    Finding::Severity::kWarning));
+  } else if (state == TrailerState::kNewer) {
+    findings.push_back(FindingFrom(
+        UnsupportedError("trailer.version", "integrity trailer is of a newer version")
+            .File(name)
+            .Offset(file.layout().data_end)
+            .Expected(std::to_string(kTrailerVersion))
+            .Hint("the model can be read, but only a newer quern can compare its hashes")));
   }
+}
+
+// Hashes each tensor and compares it with the trailer.
+void CheckTensors(const GgufFile& file, const IntegrityTrailer& trailer, Progress* progress,
+                  std::vector<Finding>& findings) {
+  const auto& tensors = file.manifest().tensors;
+  if (progress != nullptr) progress->Begin("hashing", file.manifest().tensor_bytes(), "bytes");
+  for (size_t i = 0; i < std::min(tensors.size(), trailer.tensor_hashes.size()); ++i) {
+    const uint64_t hash = file.HashTensor(i);
+    if (progress != nullptr) progress->Advance(tensors[i].size_bytes());
+    if (hash == trailer.tensor_hashes[i]) continue;
+    findings.push_back(FindingFrom(TensorHashError(
+        file.name(), tensors[i].name, file.tensor_offset(i), hash, trailer.tensor_hashes[i])));
+  }
+  if (progress != nullptr) progress->End();
 }
 
 }  // namespace
@@ -105,8 +177,9 @@ std::vector<uint8_t> EncodeTrailer(const IntegrityTrailer& trailer) {
   StoreLE(&out[8], kTrailerVersion);
   StoreLE(&out[12], static_cast<uint32_t>(trailer.tensor_hashes.size()));
   StoreLE(&out[16], trailer.header_hash);
+  StoreLE(&out[24], trailer.infos_hash);
   for (size_t i = 0; i < trailer.tensor_hashes.size(); ++i) {
-    StoreLE(&out[24 + 8 * i], trailer.tensor_hashes[i]);
+    StoreLE(&out[32 + 8 * i], trailer.tensor_hashes[i]);
   }
   StoreLE(&out[n_bytes - 16], n_bytes);
   StoreLE(&out[n_bytes - 8], Xxh3(ByteView(out).first(n_bytes - 8)));
@@ -114,36 +187,58 @@ std::vector<uint8_t> EncodeTrailer(const IntegrityTrailer& trailer) {
 }
 
 std::optional<IntegrityTrailer> FindTrailer(ByteView tail) {
-  if (tail.size() < TrailerBytes(0)) return std::nullopt;
-  const uint64_t n_bytes = LoadLE<uint64_t>(&tail[tail.size() - 16]);
-  if (n_bytes < TrailerBytes(0) || n_bytes > tail.size()) return std::nullopt;
-  const ByteView bytes = tail.last(n_bytes);
-  const uint64_t n_tensors = LoadLE<uint32_t>(&bytes[12]);
-  if (!AsText(bytes).starts_with(kMagic) || LoadLE<uint32_t>(&bytes[8]) != kTrailerVersion ||
-      n_bytes != TrailerBytes(n_tensors) ||
-      LoadLE<uint64_t>(&bytes[n_bytes - 8]) != Xxh3(bytes.first(n_bytes - 8))) {
-    return std::nullopt;
-  }
-  IntegrityTrailer trailer;
-  trailer.header_hash = LoadLE<uint64_t>(&bytes[16]);
-  for (uint64_t i = 0; i < n_tensors; ++i) {
-    trailer.tensor_hashes.push_back(LoadLE<uint64_t>(&bytes[24 + 8 * i]));
-  }
-  return trailer;
+  const auto found = FindAnyTrailer(tail);
+  return found ? Parse(*found) : std::nullopt;
 }
 
-TrailerVerifier::TrailerVerifier(const GgufHeader& header, const Manifest& manifest,
+uint64_t TrailerSearchBegin(const GgufHeader& header) {
+  const bool is_changed = header.trailer_key && header.trailer_key != header.seal;
+  return is_changed ? header.header_bytes : header.data_end;
+}
+
+TrailerVerdict JudgeTrailer(const GgufHeader& header, size_t n_tensors, ByteView tail,
+                            uint64_t file_bytes, const std::string& file) {
+  const uint64_t n_trailing_bytes = file_bytes - std::min(file_bytes, header.data_end);
+  TrailerVerdict verdict;
+  const auto found = FindAnyTrailer(tail);
+  if (found) verdict.trailer = Parse(*found);
+  if (verdict.trailer) {
+    verdict.errors =
+        CompareFrame(header, n_tensors, *verdict.trailer, n_trailing_bytes, file);
+    verdict.state = verdict.errors.empty() ? TrailerState::kWhole : TrailerState::kWrong;
+  } else if (found && found->version > kTrailerVersion) {
+    verdict.state = TrailerState::kNewer;
+  } else if (!header.trailer_key) {
+    verdict.state = n_trailing_bytes == 0 ? TrailerState::kAbsent : TrailerState::kForeignBytes;
+  } else if (*header.trailer_key != header.seal) {
+    verdict.state = TrailerState::kRewritten;
+  } else {
+    verdict.state = TrailerState::kWrong;
+    verdict.errors.push_back(NotWhole(header, n_tensors, tail, n_trailing_bytes, file));
+  }
+  return verdict;
+}
+
+TrailerVerdict JudgeTrailer(const GgufHeader& header, size_t n_tensors,
+                            const RandomAccessBytes& file) {
+  const uint64_t n_bytes = file.size_bytes();
+  const uint64_t begin = std::min(n_bytes, TrailerSearchBegin(header));
+  const uint64_t n = std::min(n_bytes - begin, kMaxTrailerBytes);
+  return JudgeTrailer(header, n_tensors, file.ReadVector(n_bytes - n, n), n_bytes, file.name());
+}
+
+Error TensorHashError(const std::string& file, std::string_view tensor,
+                      std::optional<uint64_t> offset, uint64_t found, uint64_t expected) {
+  Error error = Wrong(file, "trailer.tensor", "tensor's data is not what was written");
+  error.Tensor(tensor).Found(HexOf(found)).Expected(HexOf(expected));
+  return offset ? error.Offset(*offset) : error;
+}
+
+TrailerVerifier::TrailerVerifier(const GgufHeader& header, const std::vector<TensorInfo>& tensors,
                                  std::string file)
-    : header_(header), manifest_(manifest), file_(std::move(file)) {}
+    : header_(header), tensors_(tensors), file_(std::move(file)), at_(header.header_bytes) {}
 
-Error TrailerVerifier::Wrong(std::string_view id, std::string_view what) const {
-  Error error = DataError(id, what);
-  error.File(Escaped(file_, 4096));
-  error.Hint("the file was damaged after quern wrote it; fetch or make it again");
-  return error;
-}
-
-// Ends the tensors up to `tensor`; those without elements have no bands.
+// Ends the tensors up to `tensor`; those without elements have no bytes.
 void TrailerVerifier::CloseTensorsBefore(size_t tensor) {
   while (tensor_hashes_.size() < tensor) {
     tensor_hashes_.push_back(hash_.Digest());
@@ -151,107 +246,79 @@ void TrailerVerifier::CloseTensorsBefore(size_t tensor) {
   }
 }
 
-void TrailerVerifier::Add(const TensorBand& band) {
-  if (!header_.trailer_key) return;
-  CloseTensorsBefore(band.tensor);
-  hash_.Update(band.bytes);
+void TrailerVerifier::AddTensor(size_t tensor, ByteView bytes) {
+  if (header_.trailer_key) {
+    CloseTensorsBefore(tensor);
+    hash_.Update(bytes);
+  }
+  Keep(bytes);
 }
 
-void TrailerVerifier::Compare(const IntegrityTrailer& trailer, uint64_t n_trailing_bytes,
-                              TrailerVerdict& verdict) const {
-  auto& errors = verdict.errors;
-  const uint64_t n_bytes = TrailerBytes(trailer.tensor_hashes.size());
-  if (trailer.header_hash != header_.header_hash) {
-    errors.push_back(Wrong("trailer.header", "header is not the one that was written")
-                         .Where("header")
-                         .Offset(0)
-                         .Found(HexOf(header_.header_hash))
-                         .Expected(HexOf(trailer.header_hash)));
-  } else if (header_.trailer_key != header_.seal) {
-    errors.push_back(Wrong("trailer.key", "header does not announce the trailer that follows"));
+void TrailerVerifier::AddOther(ByteView bytes) { Keep(bytes); }
+
+void TrailerVerifier::Keep(ByteView bytes) {
+  at_ += bytes.size();
+  const uint64_t begin = TrailerSearchBegin(header_);
+  const uint64_t n = std::min({at_ - std::min(at_, begin), uint64_t{bytes.size()},
+                               kMaxTrailerBytes});
+  if (n == 0) return;
+  if (tail_.size() + n > 2 * kMaxTrailerBytes) {
+    tail_.erase(tail_.begin(), tail_.end() - ptrdiff_t{kMaxTrailerBytes});
   }
-  if (n_trailing_bytes != n_bytes) {
-    errors.push_back(Wrong("trailer.place", "trailer does not follow the tensor data")
-                         .Offset(header_.data_end)
-                         .Found(fmt::format("{} bytes behind the data", n_trailing_bytes))
-                         .Expected(fmt::format("{} bytes", n_bytes)));
-  }
-  // Where the header agrees, only a forged trailer can say so.
-  if (trailer.tensor_hashes.size() != tensor_hashes_.size() && errors.empty()) {
-    errors.push_back(Wrong("trailer.damaged", "trailer is not for as many tensors")
-                         .Found(fmt::format("{}", trailer.tensor_hashes.size()))
-                         .Expected(fmt::format("{}", tensor_hashes_.size())));
-  }
-  const size_t n_tensors = std::min(tensor_hashes_.size(), trailer.tensor_hashes.size());
-  for (size_t i = 0; i < n_tensors; ++i) {
-    if (trailer.tensor_hashes[i] == tensor_hashes_[i]) continue;
-    errors.push_back(Wrong("trailer.tensor", "tensor's data is not what was written")
-                         .Where("tensor " + Quoted(manifest_.tensors[i].name))
-                         .Offset(header_.data_offset + header_.offsets[i])
-                         .Found(HexOf(tensor_hashes_[i]))
-                         .Expected(HexOf(trailer.tensor_hashes[i])));
-  }
-  if (errors.size() == 1 && errors.front().id() == "trailer.header") {
-    errors.front().Hint(
-        "every tensor is as written; if a tool edited the metadata in place, let it write a new "
-        "file instead: that is told from damage");
-  }
+  const ByteView last = bytes.last(n);
+  tail_.insert(tail_.end(), last.begin(), last.end());
 }
 
-TrailerVerdict TrailerVerifier::Finish(ByteView last_bytes, uint64_t n_trailing_bytes) {
-  const size_t n_tensors = manifest_.tensors.size();
-  if (header_.trailer_key) CloseTensorsBefore(n_tensors);
-  TrailerVerdict verdict;
-  if (const auto trailer = FindTrailer(last_bytes)) {
-    Compare(*trailer, n_trailing_bytes, verdict);
-    verdict.state = verdict.errors.empty() ? TrailerState::kMatches : TrailerState::kWrong;
-  } else if (!header_.trailer_key) {
-    verdict.state = n_trailing_bytes == 0 ? TrailerState::kAbsent : TrailerState::kForeignBytes;
-  } else if (*header_.trailer_key != header_.seal) {
-    verdict.state = TrailerState::kRewritten;
-  } else {
-    verdict.state = TrailerState::kWrong;
-    verdict.errors.push_back(
-        (n_trailing_bytes == 0
-             ? Wrong("trailer.missing", "file ends where its trailer should begin")
-             : Wrong("trailer.damaged", "trailer is damaged"))
-            .Offset(header_.data_end)
-            .Found(fmt::format("{} bytes", n_trailing_bytes))
-            .Expected(fmt::format("{} bytes", TrailerBytes(n_tensors))));
+TrailerVerdict TrailerVerifier::Finish() {
+  const ByteView tail = ByteView(tail_).last(std::min<size_t>(tail_.size(), kMaxTrailerBytes));
+  TrailerVerdict verdict = JudgeTrailer(header_, tensors_.size(), tail, at_, file_);
+  if (!header_.trailer_key || !verdict.trailer) return verdict;
+  CloseTensorsBefore(tensors_.size());
+  const std::vector<uint64_t>& expected = verdict.trailer->tensor_hashes;
+  for (size_t i = 0; i < std::min(expected.size(), tensor_hashes_.size()); ++i) {
+    if (tensor_hashes_[i] == expected[i]) continue;
+    verdict.errors.push_back(TensorHashError(file_, tensors_[i].name,
+                                             header_.data_offset + header_.offsets[i],
+                                             tensor_hashes_[i], expected[i]));
   }
+  if (!verdict.errors.empty()) verdict.state = TrailerState::kWrong;
   return verdict;
 }
 
-std::unique_ptr<TensorSource> VerifyingWalk(const GgufFile& file) {
-  return std::make_unique<WalkWithTrailer>(file);
+TrailerVerdict GgufFile::JudgeTrailer() const {
+  return quern::JudgeTrailer(header_, manifest_.tensors.size(), *bytes_);
 }
 
-std::vector<Finding> CheckGgufIntegrity(const GgufFile& file, Progress* progress) {
+std::vector<std::optional<uint64_t>> GgufFile::TensorHashes() const {
+  const TrailerVerdict verdict = JudgeTrailer();
+  if (!verdict.trailer || verdict.trailer->tensor_hashes.size() != manifest_.tensors.size()) {
+    return {};
+  }
+  return {verdict.trailer->tensor_hashes.begin(), verdict.trailer->tensor_hashes.end()};
+}
+
+void GgufFile::VerifyFrame() const {
+  const TrailerVerdict verdict = JudgeTrailer();
+  if (!verdict.errors.empty()) throw verdict.errors.front();
+}
+
+std::vector<Finding> CheckGgufIntegrity(const GgufFile& file, bool hash_tensors,
+                                        Progress* progress) {
   const auto& tensors = file.manifest().tensors;
   const GgufHeader& layout = file.layout();
+  const auto Padding = [] { return DataError("gguf.padding", "padding is not zero"); };
   std::vector<Finding> findings;
-  CheckPadding(file, layout.header_bytes, layout.data_offset, "behind the header", findings);
-  TrailerVerifier verifier(layout, file.manifest(), file.name());
-  uint64_t buffer_bytes = std::min<uint64_t>(kReadBytes, file.manifest().tensor_bytes());
-  for (const TensorInfo& tensor : tensors) {
-    if (tensor.size_bytes() != 0) buffer_bytes = std::max(buffer_bytes, tensor.row_bytes());
-  }
-  std::vector<uint8_t> buffer(buffer_bytes);
-  if (progress != nullptr) progress->Begin("hashing", file.manifest().tensor_bytes(), "bytes");
-  StoreWalk walk(file);
-  while (const auto band = walk.Next(buffer)) {
-    verifier.Add(*band);
-    if (progress != nullptr) progress->Advance(band->bytes.size());
-  }
-  if (progress != nullptr) progress->End();
+  CheckPadding(file, layout.header_bytes, layout.data_offset,
+               Padding().Where("behind the header"), findings);
   for (size_t i = 0; i < tensors.size(); ++i) {
     const uint64_t begin = file.tensor_offset(i) + tensors[i].size_bytes();
     const uint64_t end = i + 1 < tensors.size() ? file.tensor_offset(i + 1) : layout.data_end;
-    CheckPadding(file, begin, end, "behind tensor " + Quoted(tensors[i].name), findings);
+    CheckPadding(file, begin, end, Padding().Tensor(tensors[i].name, "behind it"), findings);
   }
-  const TrailerVerdict verdict = FinishWith(file, verifier);
+  const TrailerVerdict verdict = file.JudgeTrailer();
   for (const Error& error : verdict.errors) findings.push_back(FindingFrom(error));
   ReportState(file, verdict.state, findings);
+  if (hash_tensors && verdict.trailer) CheckTensors(file, *verdict.trailer, progress, findings);
   return findings;
 }
 

@@ -1,9 +1,9 @@
 // The integrity trailer: hashes behind the tensor data of a GGUF file, by which it proves itself.
 // It detects accidents, not forgery.
 //
-// Other readers of GGUF ignore bytes behind the data. The header announces the trailer with the key
-// quern.trailer, the hash of the header itself; so a file that lost its trailer is told from one
-// that another tool wrote anew. Source: formats/GGUF.md, "Integrity trailer".
+// Other readers of GGUF ignore bytes behind the data. The header announces the trailer with its
+// first key, quern.trailer, the hash of the header itself; so a file that lost its trailer is told
+// from one that another tool wrote anew. Source: formats/GGUF.md, "Integrity trailer".
 #pragma once
 
 #include <cstdint>
@@ -22,67 +22,87 @@ namespace quern {
 
 struct IntegrityTrailer {
   uint64_t header_hash = 0;             // of the header up to the end of the tensor infos
+  uint64_t infos_hash = 0;              // of the tensor infos
   std::vector<uint64_t> tensor_hashes;  // of each tensor's bytes, without padding
   bool operator==(const IntegrityTrailer&) const = default;
 };
 
 // Units: bytes of the trailer of a file with that many tensors.
-constexpr uint64_t TrailerBytes(uint64_t n_tensors) { return 40 + 8 * n_tensors; }
+constexpr uint64_t TrailerBytes(uint64_t n_tensors) { return 48 + 8 * n_tensors; }
 inline constexpr uint64_t kMaxTrailerBytes = TrailerBytes(kGgufMaxTensors);
 
 std::vector<uint8_t> EncodeTrailer(const IntegrityTrailer& trailer);
-// Returns the trailer that `tail` ends with, or nothing if there is none, whole and undamaged.
+// Returns the trailer that `tail` ends with, or nothing if there is none, whole and undamaged, of
+// the version that quern knows.
 std::optional<IntegrityTrailer> FindTrailer(ByteView tail);
 
 enum class TrailerState : uint8_t {
-  kAbsent,     // Neither announced nor there.
-  kMatches,    // There, and everything agrees with it.
-  kRewritten,  // Announced by a header that was changed since, and not there: another tool's work.
+  kAbsent,        // Neither announced nor there.
+  kWhole,         // There, whole, and in agreement with the header.
+  kNewer,         // There, whole, of a version that quern does not know.
+  kRewritten,     // Announced by a header that was changed since, and not there: another tool's work.
   kForeignBytes,  // Something else is behind the data.
   kWrong,         // Damage: see the errors.
 };
 
+// What a file and its trailer say of each other.
 struct TrailerVerdict {
   TrailerState state = TrailerState::kAbsent;
-  std::vector<Error> errors;  // kData, "trailer.*"; empty unless kWrong
+  std::vector<Error> errors;                // kData, "trailer.*"; empty unless kWrong
+  std::optional<IntegrityTrailer> trailer;  // where it is there, whole
 };
 
-// Compares a file with its trailer while its bytes go by: all bands in order, then Finish.
+// Returns where in the file the bytes begin among which its trailer is looked for: behind the data;
+// behind the header if that was changed since it announced a trailer, for then the end of the data
+// is in doubt.
+uint64_t TrailerSearchBegin(const GgufHeader& header);
+
+// Judges everything but the tensors' bytes. `tail` are the file's last bytes from
+// TrailerSearchBegin(header) on; of more than kMaxTrailerBytes, the last ones. `file` is for
+// messages.
+TrailerVerdict JudgeTrailer(const GgufHeader& header, size_t n_tensors, ByteView tail,
+                            uint64_t file_bytes, const std::string& file);
+
+// The same for a file with random access, of which it reads the end.
+TrailerVerdict JudgeTrailer(const GgufHeader& header, size_t n_tensors,
+                            const RandomAccessBytes& file);
+
+// Returns the error for a tensor that has another hash than its trailer says. `offset` is that of
+// its data in `file`.
+Error TensorHashError(const std::string& file, std::string_view tensor,
+                      std::optional<uint64_t> offset, uint64_t found, uint64_t expected);
+
+// Compares a file with its trailer while its bytes go by.
 class TrailerVerifier {
  public:
-  // `header` is what remained of it after its tensors went into the manifest.
-  TrailerVerifier(const GgufHeader& header, const Manifest& manifest, std::string file);
+  // `header` may have lost its tensors to `tensors`. Requires: both outlive the verifier.
+  TrailerVerifier(const GgufHeader& header, const std::vector<TensorInfo>& tensors,
+                  std::string file);
 
-  // True if the header was changed since the trailer was announced. Where the data end is then in
-  // doubt: what looks like data may be the trailer.
-  bool HeaderIsChanged() const {
-    return header_.trailer_key && header_.trailer_key != header_.seal;
-  }
-  void Add(const TensorBand& band);
-  // `last_bytes` are what is behind the data or, if the header is changed, behind the header; of
-  // more than kMaxTrailerBytes, the last ones. n_trailing_bytes are behind the data.
-  TrailerVerdict Finish(ByteView last_bytes, uint64_t n_trailing_bytes);
+  // To be called with all bytes behind the header in order: those of tensors, and all others.
+  void AddTensor(size_t tensor, ByteView bytes);
+  void AddOther(ByteView bytes);
+  // Returns what is wrong, the frame first, then tensors in order.
+  TrailerVerdict Finish();
 
  private:
-  Error Wrong(std::string_view id, std::string_view what) const;
-  void Compare(const IntegrityTrailer& trailer, uint64_t n_trailing_bytes,
-               TrailerVerdict& verdict) const;
+  void Keep(ByteView bytes);
   void CloseTensorsBefore(size_t tensor);
 
   const GgufHeader& header_;
-  const Manifest& manifest_;
+  const std::vector<TensorInfo>& tensors_;
   std::string file_;
-  Xxh3Stream hash_;  // of the current tensor
+  uint64_t at_ = 0;            // in the file
+  std::vector<uint8_t> tail_;  // the last bytes from TrailerSearchBegin on
+  Xxh3Stream hash_;            // of the current tensor
   std::vector<uint64_t> tensor_hashes_;
 };
 
 // Returns every fault that can be told without knowing what weights mean: padding that is not zero,
 // hashes that differ, a trailer that is missing or damaged; and, as a note or a warning, that
-// another tool rewrote the file or left bytes behind the data. Reads the whole file.
-std::vector<Finding> CheckGgufIntegrity(const GgufFile& file, Progress* progress = nullptr);
-
-// Returns a walk over the file that ends with an error where the file has a trailer that it does
-// not agree with. Requires: `file` outlives the walk.
-std::unique_ptr<TensorSource> VerifyingWalk(const GgufFile& file);
+// another tool rewrote the file or left bytes behind the data. Without `hash_tensors` it leaves
+// out what takes reading the tensors.
+std::vector<Finding> CheckGgufIntegrity(const GgufFile& file, bool hash_tensors = true,
+                                        Progress* progress = nullptr);
 
 }  // namespace quern

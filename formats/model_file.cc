@@ -6,6 +6,7 @@
 #include "formats/formats.h"
 #include "formats/gguf_reader.h"
 #include "formats/gguf_split.h"
+#include "formats/qpack_reader.h"
 
 namespace quern {
 namespace {
@@ -19,6 +20,7 @@ class PeekedStream final : public ByteStream {
       : inner_(std::move(inner)), buffered_(*inner_) {}
   const std::string& name() const override { return inner_->name(); }
   std::optional<uint64_t> size_bytes() const override { return inner_->size_bytes(); }
+  uint64_t reading_bytes() const override { return inner_->reading_bytes(); }
   size_t Read(MutableByteView out) override {
     const size_t n = buffered_.Read(out);
     position_ += n;
@@ -54,22 +56,27 @@ FileAndContainer OpenFile(const std::string& path) {
 
 }  // namespace
 
-std::unique_ptr<TensorStore> OpenModelFile(const std::string& path) {
+std::unique_ptr<TensorStore> OpenModelFile(const std::string& path,
+                                           const std::optional<VerifyOptions>& verify) {
   auto [file, container] = OpenFile(path);
-  return container.open(std::move(file));
+  auto store = container.open(std::move(file));
+  if (!verify) return store;
+  return std::make_unique<VerifyingStore>(std::move(store), *verify);
 }
 
 std::vector<std::string> ModelFilesOf(const std::string& path) {
-  if (DetectKind(path) != FileKind::kGguf) return {path};
-  const auto split = SplitOf(ReadGgufHeader(InputFile(path)).metadata, path);
+  if (FindContainer(DetectKind(path)) == nullptr) return {path};
+  const auto bytes = GgufBytesIn(std::make_shared<const InputFile>(path));
+  const auto split = SplitOf(ReadGgufHeader(*bytes).metadata, path);
   return split ? SplitPartPaths(path, *split) : std::vector<std::string>{path};
 }
 
-std::vector<Finding> CheckModelFile(const std::string& path, Progress* progress) {
+std::vector<Finding> CheckModelFile(const std::string& path, bool hash_tensors,
+                                    Progress* progress) {
   std::vector<Finding> findings;
   for (const std::string& part : ModelFilesOf(path)) {
     auto [file, container] = OpenFile(part);
-    for (Finding& finding : container.check(std::move(file), progress)) {
+    for (Finding& finding : container.check(std::move(file), hash_tensors, progress)) {
       findings.push_back(std::move(finding));
     }
   }

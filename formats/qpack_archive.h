@@ -1,33 +1,45 @@
-// What both readers of QPACK share: segments unpacked in parallel, and errors that name their
-// place.
+// What both readers of QPACK share: decoders and pieces in bounded memory, work in parallel, errors
+// that name their place.
 #pragma once
 
+#include <atomic>
+#include <condition_variable>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "formats/qpack_layout.h"
+#include "formats/qpack_parts.h"
 #include "formats/qpack_segment.h"
+#include "formats/scratch.h"
 
 namespace quern {
 
-// Unpacked bytes that are held at once: what a reader keeps, what a stream unpacks ahead.
-inline constexpr uint64_t kQpackAheadBytes = uint64_t{16} << 20;
+// What a reader takes at most for its decoders, and for pieces that it keeps or unpacks ahead.
+inline constexpr uint64_t kQpackDecoderBytes = uint64_t{24} << 20;
+inline constexpr uint64_t kQpackAheadBytes = uint64_t{8} << 20;
+inline constexpr uint64_t kQpackReadingBytes = kQpackDecoderBytes + kQpackAheadBytes;
 
-// Decoders with their memory, as many as threads ever used one at once.
+// Decoders with their memory, as many as threads want and kQpackDecoderBytes allow, at least one.
 class QpackDecoders {
  public:
   struct Worker {
-    std::vector<uint8_t> packed;
+    Scratch packed;
     QpackSegmentDecoder decoder;
+    uint64_t bytes = 0;  // that it may hold
   };
-  // Calls `action` with a worker that nobody else has.
+  static uint64_t WorkerBytes(uint32_t segment_bytes);
+  // Returns how many there may be for segments of that size.
+  static size_t Limit(uint32_t segment_bytes);
+
+  // Calls `action` with a worker that nobody else has, after waiting for one if there are too many.
+  // Requires: `action` does not wait for other threads.
   template <typename Action>
-  auto With(const Action& action) {
-    std::unique_ptr<Worker> worker = Take();
+  auto With(uint32_t segment_bytes, const Action& action) {
+    std::unique_ptr<Worker> worker = Take(WorkerBytes(segment_bytes));
     struct Return {
       QpackDecoders& owner;
       std::unique_ptr<Worker>& worker;
@@ -37,34 +49,74 @@ class QpackDecoders {
   }
 
  private:
-  std::unique_ptr<Worker> Take();
+  std::unique_ptr<Worker> Take(uint64_t bytes);
   void Give(std::unique_ptr<Worker> worker) noexcept;
 
   std::mutex mutex_;
+  std::condition_variable returned_;
   std::vector<std::unique_ptr<Worker>> idle_;
+  uint64_t busy_bytes_ = 0, idle_bytes_ = 0;
 };
 
-// Calls `action(i)` for all i below n, in parallel. What the smallest i throws is thrown.
-void ForEachInParallel(size_t n, const std::function<void(size_t)>& action);
-
-// Puts into `error` which segment it is about. `names` are the tensors' names.
-Error PlacedAtSegment(Error error, const std::string& file, const QpackPiece& piece,
-                      uint64_t packed_offset, const std::vector<std::string>& names);
-
-std::vector<std::string> TensorNames(const GgufHeader& header);
-
-// Bytes in memory as a stream of unknown length: a GGUF header whose file is to come.
-class ViewStream final : public ByteStream {
+// Pieces of which a part was wanted, in case the rest is wanted next: the ones used last, of all
+// archives that share the cache, in kQpackAheadBytes.
+class QpackPieceCache {
  public:
-  // Requires: both outlive it.
-  ViewStream(ByteView bytes, const std::string& name) : bytes_(bytes), name_(name) {}
-  const std::string& name() const override { return name_; }
-  std::optional<uint64_t> size_bytes() const override { return std::nullopt; }
-  size_t Read(MutableByteView out) override;
+  // Calls `use` with the piece's bytes, which `fill` makes where they are not kept. Several threads
+  // that want one piece wait for the first.
+  // Requires: `fill` and `use` do not wait for other threads.
+  void With(uint64_t archive, uint64_t segment, uint32_t n_bytes,
+            const std::function<void(MutableByteView)>& fill,
+            const std::function<void(ByteView)>& use);
 
  private:
-  ByteView bytes_;
-  const std::string& name_;
+  struct Slot {
+    std::mutex mutex;
+    std::vector<uint8_t> bytes;
+    bool is_filled = false;
+  };
+  struct Entry {
+    uint64_t archive = 0, segment = 0, n_bytes = 0, used_at = 0;
+    std::shared_ptr<Slot> slot;
+  };
+  std::shared_ptr<Slot> SlotOf(uint64_t archive, uint64_t segment, uint32_t n_bytes);
+
+  std::mutex mutex_;
+  std::vector<Entry> entries_;
+  uint64_t n_bytes_ = 0, clock_ = 0;
 };
+
+// Shared by all parts of a split model.
+struct QpackWorkspace {
+  QpackDecoders decoders;
+  QpackPieceCache cache;
+  std::atomic<uint64_t> n_archives = 0;  // by which pieces of different ones are told apart
+};
+
+// Calls `action(i, w)` for all i below n, w being one of `n_workers` workers, which do one thing at
+// a time. What the smallest i throws is thrown.
+void ForEachInParallel(size_t n, size_t n_workers,
+                       const std::function<void(size_t i, size_t worker)>& action);
+
+// How the segments of a GGUF header are read, one after the other.
+class QpackHeaderSource {
+ public:
+  virtual ~QpackHeaderSource() = default;
+  // Goes on to that segment; returns its bytes in the QPACK.
+  virtual uint64_t PackedBytes(const QpackPiece& piece) = 0;
+  // Unpacks it.
+  virtual void Unpack(const QpackPiece& piece, MutableByteView out) = 0;
+};
+
+// Unpacks the GGUF header, as far as QpackHeaderBudget allows, and returns how the rest is cut.
+// `pieces`, if given, receives the header's bytes. `file` is for messages.
+// Throws: as `source`; Error kData "qpack.header-bomb", "qpack.prologue".
+QpackLayout ReadQpackLayout(const QpackPrologue& prologue, QpackHeaderSource& source,
+                            const std::string& file,
+                            std::deque<std::vector<uint8_t>>* pieces = nullptr);
+
+// Puts into `error` which segment it is about.
+Error PlacedAtSegment(Error error, const std::string& file, const QpackLayout& layout,
+                      const QpackPiece& piece, uint64_t packed_offset);
 
 }  // namespace quern

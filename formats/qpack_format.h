@@ -20,17 +20,18 @@ inline constexpr uint64_t kQpackSegmentHeadBytes = 16;
 inline constexpr uint64_t kQpackSegmentFrameBytes = 24;
 // An entry of a payload's table of planes.
 inline constexpr uint64_t kQpackPlaneEntryBytes = 4;
+// In an entry of the table: the plane is a zstd frame.
 inline constexpr uint32_t kQpackZstdFlag = uint32_t{1} << 31;
+// In a segment's packed_bytes: the payload is the piece as it is.
+inline constexpr uint32_t kQpackStoredFlag = uint32_t{1} << 31;
 
 // Bytes of GGUF in a segment: what quern writes, what it reads.
 inline constexpr uint32_t kQpackSegmentBytes = uint32_t{1} << 20;
 inline constexpr uint32_t kQpackMinSegmentBytes = uint32_t{1} << 12;
 inline constexpr uint32_t kQpackMaxSegmentBytes = uint32_t{1} << 22;
 
-// The header of a GGUF file is held in memory: it may be this long, and longer by so many times its
-// packed bytes.
-inline constexpr uint64_t kQpackFreeHeaderBytes = uint64_t{4} << 20;
-inline constexpr uint64_t kQpackMaxHeaderRatio = 16;
+// The header of a GGUF file is held in memory: it may be this long, and longer by its packed bytes.
+inline constexpr uint64_t kQpackFreeHeaderBytes = uint64_t{8} << 20;
 
 inline constexpr int kQpackMinLevel = 1;
 inline constexpr int kQpackMaxLevel = 3;

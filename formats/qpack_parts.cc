@@ -31,7 +31,8 @@ std::vector<uint8_t> EncodeQpackPrologue(const QpackPrologue& prologue) {
 QpackPrologue ParseQpackPrologue(ByteView bytes, const std::string& file) {
   QUERN_CHECK(bytes.size() == kQpackPrologueBytes);
   if (!AsText(bytes).starts_with(kQpackMagic)) {
-    throw QpackError("input.unknown-format", "file does not begin as QPACK", file);
+    throw QpackError("input.unknown-format", "file does not begin as QPACK", file)
+        .Found("first bytes " + Quoted(AsText(bytes.first(8))));
   }
   // These 32 bytes have this shape in every version.
   if (LoadLE<uint64_t>(&bytes[24]) != Xxh3(bytes.first(24))) {
@@ -57,10 +58,10 @@ QpackPrologue ParseQpackPrologue(ByteView bytes, const std::string& file) {
         .Expected(fmt::format("a power of two from {} to {}", kQpackMinSegmentBytes,
                               kQpackMaxSegmentBytes));
   }
-  if (prologue.header_bytes == 0 || prologue.header_bytes > kGgufMaxHeaderBytes) {
+  if (prologue.header_bytes > kGgufMaxHeaderBytes) {
     throw QpackError("qpack.prologue", "length of the GGUF header is out of range", file)
         .Found(std::to_string(prologue.header_bytes))
-        .Expected(fmt::format("1 to {}", kGgufMaxHeaderBytes));
+        .Expected(fmt::format("at most {}", kGgufMaxHeaderBytes));
   }
   return prologue;
 }

@@ -16,7 +16,9 @@ namespace quern {
 
 struct QpackPrologue {
   uint32_t segment_bytes = kQpackSegmentBytes;
-  uint64_t header_bytes = 0;  // of the GGUF file, up to the end of its tensor infos
+  // Of the GGUF file, up to the end of its tensor infos; 0 where its header was not understood, or
+  // is longer than kGgufMaxHeaderBytes.
+  uint64_t header_bytes = 0;
 };
 
 std::vector<uint8_t> EncodeQpackPrologue(const QpackPrologue& prologue);
@@ -43,8 +45,7 @@ class QpackHeaderBudget {
  public:
   // Returns true if a segment of `raw_bytes` of header may be packed into `packed_bytes`.
   bool Allows(uint64_t raw_bytes, uint64_t packed_bytes) const {
-    return raw_ + raw_bytes <=
-           kQpackFreeHeaderBytes + kQpackMaxHeaderRatio * (packed_ + packed_bytes);
+    return raw_ + raw_bytes <= kQpackFreeHeaderBytes + packed_ + packed_bytes;
   }
   void Add(uint64_t raw_bytes, uint64_t packed_bytes) {
     raw_ += raw_bytes;

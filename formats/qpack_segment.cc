@@ -3,31 +3,41 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
-#include <span>
 
 #include "formats/core/check.h"
 #include "formats/core/hash.h"
-#include "formats/qpack_format.h"
+#include "formats/zstd_literals.h"
 
 namespace quern {
 namespace {
 
-// What is tried on a plane at each level; the shortest is kept.
-constexpr int kWeightLevels[][2] = {
-    {kZstdLiteralsOnly, kZstdLiteralsOnly}, {kZstdLiteralsOnly, 5}, {kZstdLiteralsOnly, 19}};
-// Headers and what is behind the tensors are texts and tables: there matches pay.
+// Levels of zstd that are tried beside literals, by level of QPACK. Headers and what is behind the
+// tensors are texts and tables: there matches pay. Planes of weights have hardly any.
 constexpr int kByteLevels[] = {6, 12, 19};
+constexpr int kWeightLevels[] = {0, 7, 19};
 static_assert(std::size(kWeightLevels) == kQpackMaxLevel &&
               std::size(kByteLevels) == kQpackMaxLevel);
 
+// A Huffman code takes a bit for each byte at least. Planes that come near that (powers of two as
+// scales) are worth a look for matches even at level 1.
+constexpr int kFewBitsLevel = 9;
+constexpr bool HasFewBits(size_t n_coded, size_t n_bytes) { return n_coded < n_bytes / 6; }
+
+// Whether matches help is seen in the beginning of a plane.
+constexpr size_t kSampleBytes = size_t{64} << 10;
+
 // A plane that shrinks by less than this part of it is stored, which is faster to read.
-constexpr size_t kLeastGain = 64;
+constexpr size_t kLeastGain = 256;
 
 template <typename T>
 void Append(T value, std::vector<uint8_t>& out) {
   out.resize(out.size() + sizeof(T));
   StoreLE(out.data() + out.size() - sizeof(T), value);
+}
+void Append(ByteView bytes, std::vector<uint8_t>& out) {
+  out.insert(out.end(), bytes.begin(), bytes.end());
 }
 
 // The hash at a segment's end: of all in front of it and of its index, so that a segment in
@@ -43,59 +53,100 @@ uint64_t HashOf(ByteView segment, uint64_t index) {
 
 }  // namespace
 
-void QpackSegmentEncoder::Encode(ByteView raw, const PlaneSplit& split, uint64_t index, int level,
+uint64_t QpackSegmentEncoder::MemoryBytes(uint32_t segment_bytes, int level) {
+  // Gathered, planes, coded, and the frame that is tried; and zstd's tables.
+  const int zstd_level = std::max(kByteLevels[level - 1], kFewBitsLevel);
+  return 4 * uint64_t{segment_bytes} + (uint64_t{64} << 10) +
+         ZstdEncoder::MemoryBytes(zstd_level, segment_bytes);
+}
+
+void QpackSegmentEncoder::Encode(ByteView raw, const QpackShape& shape, uint64_t index, int level,
                                  bool store_only, std::vector<uint8_t>& out) {
   QUERN_CHECK(level >= kQpackMinLevel && level <= kQpackMaxLevel);
-  QUERN_CHECK(!raw.empty() && raw.size() % split.block_bytes() == 0);
-  const uint64_t n_blocks = raw.size() / split.block_bytes();
+  QUERN_CHECK(!raw.empty());
   out.clear();
   Append(static_cast<uint32_t>(raw.size()), out);
   Append(uint32_t{0}, out);  // of the payload, once known
   Append(Xxh3(raw), out);
-  const size_t table = out.size();
-  out.resize(table + kQpackPlaneEntryBytes * split.n_planes());
-  ByteView planes = raw;
-  if (split.n_planes() > 1) {
-    planes_.resize(raw.size());
-    split.Split(raw, planes_);
-    planes = planes_;
+  if (!store_only) EncodePlanes(raw, shape, level, out);
+  const size_t n_payload = out.size() - kQpackSegmentHeadBytes;
+  const bool is_stored = store_only || n_payload >= raw.size();
+  if (is_stored) {
+    out.resize(kQpackSegmentHeadBytes);
+    Append(raw, out);
   }
-  for (size_t i = 0; i < split.n_planes(); ++i) {
-    const ByteView plane = planes.first(split.plane_bytes(i, n_blocks));
-    planes = planes.subspan(plane.size());
-    const size_t before = out.size();
-    const bool is_zstd = EncodePlane(plane, split, level, store_only, out);
-    StoreLE(&out[table + kQpackPlaneEntryBytes * i],
-            static_cast<uint32_t>(out.size() - before) | (is_zstd ? kQpackZstdFlag : 0));
-  }
-  StoreLE(&out[4], static_cast<uint32_t>(out.size() - kQpackSegmentHeadBytes));
+  StoreLE(&out[4], is_stored ? static_cast<uint32_t>(raw.size()) | kQpackStoredFlag
+                             : static_cast<uint32_t>(n_payload));
   Append(HashOf(out, index), out);
 }
 
-// Appends the coded plane; returns true if it is a zstd frame.
-bool QpackSegmentEncoder::EncodePlane(ByteView plane, const PlaneSplit& split, int level,
-                                      bool store_only, std::vector<uint8_t>& out) {
-  size_t best_bytes = plane.size() - plane.size() / kLeastGain;
-  bool is_zstd = false;
-  const bool is_weights = &split != &PlaneSplit::OfBytes();
-  frame_.resize(ZstdEncoder::Bound(plane.size()));
-  int last = -1;
-  for (int attempt = 0; attempt < (is_weights ? 2 : 1) && !store_only; ++attempt) {
-    const int zstd_level = is_weights ? kWeightLevels[level - 1][attempt] : kByteLevels[level - 1];
-    if (zstd_level == last) break;
-    last = zstd_level;
-    const size_t n_bytes = zstd_.Encode(plane, zstd_level, frame_);
-    if (n_bytes >= best_bytes) continue;
-    best_bytes = n_bytes;
-    best_.assign(frame_.begin(), frame_.begin() + static_cast<ptrdiff_t>(n_bytes));
-    is_zstd = true;
+void QpackSegmentEncoder::EncodePlanes(ByteView raw, const QpackShape& shape, int level,
+                                       std::vector<uint8_t>& out) {
+  size_t entry = out.size();
+  out.resize(out.size() + kQpackPlaneEntryBytes * shape.n_planes());
+  for (const QpackShape::Group& group : shape.groups()) {
+    ByteView blocks = raw.subspan(group.runs[0].begin, group.runs[0].bytes);
+    if (group.runs.size() > 1) {
+      const MutableByteView gathered = gathered_.Room(group.bytes);
+      auto to = gathered.begin();
+      for (const auto& run : group.runs) {
+        to = std::ranges::copy(raw.subspan(run.begin, run.bytes), to).out;
+      }
+      blocks = gathered;
+    }
+    const PlaneSplit& split = *group.split;
+    ByteView planes = blocks;
+    if (split.n_planes() > 1) {
+      const MutableByteView room = planes_.Room(blocks.size());
+      split.Split(blocks, room);
+      planes = room;
+    }
+    for (size_t i = 0; i < split.n_planes(); ++i) {
+      const ByteView plane = planes.first(split.plane_bytes(i, group.n_blocks()));
+      planes = planes.subspan(plane.size());
+      const size_t before = out.size();
+      const bool is_zstd = EncodePlane(plane, &split != &PlaneSplit::OfBytes(), level, out);
+      StoreLE(&out[entry],
+              static_cast<uint32_t>(out.size() - before) | (is_zstd ? kQpackZstdFlag : 0));
+      entry += kQpackPlaneEntryBytes;
+    }
   }
-  const ByteView coded = is_zstd ? ByteView(best_) : plane;
-  out.insert(out.end(), coded.begin(), coded.end());
+}
+
+size_t QpackSegmentEncoder::TryMatches(ByteView plane, int zstd_level, size_t best_bytes) {
+  const size_t n_bytes =
+      zstd_.Encode(plane, zstd_level, frame_.Room(ZstdEncoder::Bound(plane.size())));
+  if (n_bytes >= best_bytes) return best_bytes;
+  std::swap(coded_, frame_);
+  return n_bytes;
+}
+
+// Appends the coded plane; returns true if it is a zstd frame.
+bool QpackSegmentEncoder::EncodePlane(ByteView plane, bool is_weights, int level,
+                                      std::vector<uint8_t>& out) {
+  const auto Literals = [&](ByteView bytes) {
+    return EncodeZstdLiterals(bytes, coded_.Room(ZstdLiteralsBound(bytes.size())));
+  };
+  int zstd_level = is_weights ? kWeightLevels[level - 1] : kByteLevels[level - 1];
+  if (is_weights && zstd_level != 0 && plane.size() > kSampleBytes) {
+    const ByteView sample = plane.first(kSampleBytes);
+    const size_t n_literals = Literals(sample);
+    if (TryMatches(sample, zstd_level, n_literals) == n_literals) zstd_level = 0;
+  }
+  size_t n_coded = Literals(plane);
+  if (HasFewBits(n_coded, plane.size())) zstd_level = std::max(zstd_level, kFewBitsLevel);
+  if (zstd_level != 0) n_coded = TryMatches(plane, zstd_level, n_coded);
+  const bool is_zstd = n_coded < plane.size() - plane.size() / kLeastGain;
+  Append(is_zstd ? ByteView(coded_.Room(n_coded)) : plane, out);
   return is_zstd;
 }
 
-std::optional<Error> QpackSegmentDecoder::Decode(ByteView segment, const PlaneSplit& split,
+uint64_t QpackSegmentDecoder::MemoryBytes(uint32_t segment_bytes) {
+  // Planes and joined blocks; zstd's tables and a block of literals.
+  return 2 * uint64_t{segment_bytes} + (uint64_t{256} << 10);
+}
+
+std::optional<Error> QpackSegmentDecoder::Decode(ByteView segment, const QpackShape& shape,
                                                  uint64_t index, MutableByteView out) {
   const auto Bad = [](std::string_view what) { return DataError("qpack.segment", what); };
   if (segment.size() < kQpackSegmentFrameBytes) return Bad("segment is too short");
@@ -115,7 +166,14 @@ std::optional<Error> QpackSegmentDecoder::Decode(ByteView segment, const PlaneSp
         .Found(fmt::format("{} bytes", head.raw_bytes))
         .Expected(fmt::format("{} bytes", out.size()));
   }
-  if (auto error = DecodePlanes(hashed.subspan(kQpackSegmentHeadBytes), split, out)) return error;
+  const ByteView payload = hashed.subspan(kQpackSegmentHeadBytes);
+  if (!head.is_stored) {
+    if (auto error = DecodePlanes(payload, shape, out)) return error;
+  } else if (payload.size() != out.size()) {
+    return Bad("stored segment has another length than its bytes");
+  } else {
+    std::ranges::copy(payload, out.begin());
+  }
   if (const uint64_t raw_hash = Xxh3(out); raw_hash != head.raw_hash) {
     return Bad("segment unpacks to other bytes than were packed")
         .Found(HexOf(raw_hash))
@@ -124,46 +182,58 @@ std::optional<Error> QpackSegmentDecoder::Decode(ByteView segment, const PlaneSp
   return std::nullopt;
 }
 
-std::optional<Error> QpackSegmentDecoder::DecodePlanes(ByteView payload, const PlaneSplit& split,
+std::optional<Error> QpackSegmentDecoder::DecodePlanes(ByteView payload, const QpackShape& shape,
                                                        MutableByteView out) {
   const auto Bad = [](std::string_view what, size_t plane) {
     return DataError("qpack.segment", what).Found(fmt::format("plane {}", plane));
   };
-  const uint64_t n_blocks = out.size() / split.block_bytes();
-  const uint64_t table_bytes = kQpackPlaneEntryBytes * split.n_planes();
+  const uint64_t table_bytes = kQpackPlaneEntryBytes * shape.n_planes();
   if (payload.size() < table_bytes) return Bad("table of planes is cut off", 0);
-  const ByteView table = payload.first(table_bytes);
+  const uint8_t* entry = payload.data();
   ByteView rest = payload.subspan(table_bytes);
-  const bool is_joined = split.n_planes() > 1;
-  if (is_joined) planes_.resize(out.size());
-  // The planes' bytes together are the piece's.
-  MutableByteView unpacked = is_joined ? MutableByteView(planes_) : out;
-  std::array<const uint8_t*, PlaneSplit::kMaxPlanes> planes{};
-  for (size_t i = 0; i < split.n_planes(); ++i) {
-    const uint32_t entry = LoadLE<uint32_t>(&table[kQpackPlaneEntryBytes * i]);
-    const uint32_t n_bytes = entry & ~kQpackZstdFlag;
-    const uint64_t plane_bytes = split.plane_bytes(i, n_blocks);
-    if (n_bytes > rest.size()) return Bad("plane is longer than its segment", i);
-    const ByteView coded = rest.first(n_bytes);
-    rest = rest.subspan(n_bytes);
-    const MutableByteView plane = unpacked.first(plane_bytes);
-    unpacked = unpacked.subspan(plane_bytes);
-    planes[i] = plane.data();
-    if ((entry & kQpackZstdFlag) != 0) {
-      // A frame that is no shorter would have been stored: what is longer only wastes time.
-      if (n_bytes >= plane_bytes) return Bad("frame is no shorter than its plane", i);
-      if (!zstd_.Decode(coded, plane)) return Bad("plane is no zstd frame of its length", i);
-    } else {
-      if (n_bytes != plane_bytes) return Bad("stored plane has another length", i);
-      if (is_joined) {
+  size_t n_done = 0;  // planes of the groups before
+  for (const QpackShape::Group& group : shape.groups()) {
+    const PlaneSplit& split = *group.split;
+    const bool is_joined = split.n_planes() > 1;
+    const bool is_scattered = group.runs.size() > 1;
+    const MutableByteView blocks = is_scattered
+                                       ? joined_.Room(group.bytes)
+                                       : out.subspan(group.runs[0].begin, group.runs[0].bytes);
+    // The planes' bytes together are the blocks'.
+    MutableByteView unpacked = is_joined ? planes_.Room(group.bytes) : blocks;
+    std::array<const uint8_t*, PlaneSplit::kMaxPlanes> planes{};
+    for (size_t i = 0; i < split.n_planes(); ++i, entry += kQpackPlaneEntryBytes) {
+      const auto n_bytes = LoadLE<uint32_t>(entry) & ~kQpackZstdFlag;
+      const bool is_zstd = (LoadLE<uint32_t>(entry) & kQpackZstdFlag) != 0;
+      const uint64_t plane_bytes = split.plane_bytes(i, group.n_blocks());
+      if (n_bytes > rest.size()) return Bad("plane is longer than its segment", n_done + i);
+      const ByteView coded = rest.first(n_bytes);
+      rest = rest.subspan(n_bytes);
+      const MutableByteView plane = unpacked.first(plane_bytes);
+      unpacked = unpacked.subspan(plane_bytes);
+      planes[i] = plane.data();
+      if (is_zstd) {
+        // A frame that is no shorter would have been stored: what is longer only wastes time.
+        if (n_bytes >= plane_bytes) return Bad("frame is no shorter than its plane", n_done + i);
+        if (!zstd_.Decode(coded, plane)) {
+          return Bad("plane is no zstd frame of its length", n_done + i);
+        }
+      } else {
+        if (n_bytes != plane_bytes) return Bad("stored plane has another length", n_done + i);
         planes[i] = coded.data();
-      } else if (n_bytes != 0) {
-        std::memcpy(plane.data(), coded.data(), n_bytes);
+        if (!is_joined) std::ranges::copy(coded, plane.begin());
       }
     }
+    n_done += split.n_planes();
+    if (is_joined) split.Join(planes, blocks);
+    if (!is_scattered) continue;
+    ByteView joined = blocks;
+    for (const auto& run : group.runs) {
+      std::ranges::copy(joined.first(run.bytes), out.begin() + run.begin);
+      joined = joined.subspan(run.bytes);
+    }
   }
-  if (!rest.empty()) return Bad("bytes follow the last plane", split.n_planes());
-  if (is_joined) split.Join(planes, out);
+  if (!rest.empty()) return Bad("bytes follow the last plane", n_done);
   return std::nullopt;
 }
 

@@ -1,11 +1,12 @@
-// ZSTD_c_literalCompressionMode is among zstd's advanced parameters, which may change between
-// versions; tests/formats/zstd_frame_test.cc pins what is relied on.
+// Estimates of memory are not among what zstd promises to keep: tests/formats/zstd_frame_test.cc
+// holds them to what is really taken.
 #define ZSTD_STATIC_LINKING_ONLY
 #include "formats/zstd_frame.h"
 
 #include <zstd.h>
 #include <zstd_errors.h>
 
+#include <algorithm>
 #include <new>
 #include <string>
 
@@ -41,18 +42,20 @@ ZstdEncoder::ZstdEncoder(ZstdEncoder&&) noexcept = default;
 
 size_t ZstdEncoder::Bound(size_t n_bytes) { return ZSTD_compressBound(n_bytes); }
 
+uint64_t ZstdEncoder::MemoryBytes(int level, size_t n_bytes) {
+  uint64_t most = 0;
+  for (int i = 1; i <= level; ++i) {
+    most = std::max<uint64_t>(
+        most, ZSTD_estimateCCtxSize_usingCParams(ZSTD_getCParams(i, n_bytes, 0)));
+  }
+  return most;
+}
+
 size_t ZstdEncoder::Encode(ByteView content, int level, MutableByteView out) {
   QUERN_CHECK(out.size() >= Bound(content.size()));
   ZSTD_CCtx* context = state_->context;
   Require(ZSTD_CCtx_reset(context, ZSTD_reset_session_and_parameters));
-  if (level == kZstdLiteralsOnly) {
-    // At its lowest level zstd looks for a match once in 128 KiB, which is a block: never. It also
-    // stops coding literals there, unless told otherwise.
-    Require(ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, ZSTD_minCLevel()));
-    Require(ZSTD_CCtx_setParameter(context, ZSTD_c_literalCompressionMode, ZSTD_ps_enable));
-  } else {
-    Require(ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level));
-  }
+  Require(ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level));
   const size_t n_bytes =
       ZSTD_compress2(context, out.data(), out.size(), content.data(), content.size());
   Require(n_bytes);

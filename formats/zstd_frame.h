@@ -8,10 +8,6 @@
 
 namespace quern {
 
-// For ZstdEncoder: Huffman-coded literals and nothing else. On the bytes of weights matches are few
-// and accidental, and cost more than they save.
-inline constexpr int kZstdLiteralsOnly = 0;
-
 class ZstdEncoder {
  public:
   ZstdEncoder();
@@ -20,9 +16,11 @@ class ZstdEncoder {
 
   // Returns the most bytes that a frame of `n_bytes` of content can have.
   static size_t Bound(size_t n_bytes);
+  // Units: bytes that an encoder takes for content of at most `n_bytes` at levels up to `level`.
+  static uint64_t MemoryBytes(int level, size_t n_bytes);
   // Writes `content` as one frame that names its size, and returns its bytes. The same content and
-  // level give the same bytes.
-  // `level`: kZstdLiteralsOnly, or zstd's own, 1 to 19.
+  // level give the same bytes, with the same version of zstd.
+  // `level`: zstd's own, 1 to 19.
   // Requires: out.size() >= Bound(content.size()).
   size_t Encode(ByteView content, int level, MutableByteView out);
 

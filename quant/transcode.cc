@@ -203,20 +203,22 @@ class Pass {
   void LeaseBuffers() {
     BufferSizes sizes = SizesFor(recipes_, options_.band_bytes);
     const BufferSizes least = SizesFor(recipes_, 1);
-    if (least.total() > options_.memory_bytes) {
+    const uint64_t reading_bytes = source_.reading_bytes();
+    if (reading_bytes + least.total() > options_.memory_bytes) {
       const auto widest = std::ranges::max_element(recipes_, {}, &Recipe::row_bytes);
       throw MemoryBudgetError(
           "one row of tensor " + Quoted(widest->tensor->name) + " with what it becomes",
-          least.total(), options_.memory_bytes);
+          reading_bytes + least.total(), options_.memory_bytes);
     }
+    const uint64_t budget = options_.memory_bytes - reading_bytes;
     // One band per thread in work, one being read, one being written, and as many waiting.
     const uint64_t wanted = 2 * uint64_t{threads_} + 2;
-    for (uint64_t band = options_.band_bytes; sizes.total() * wanted > options_.memory_bytes;) {
+    for (uint64_t band = options_.band_bytes; sizes.total() * wanted > budget;) {
       if (sizes.source == least.source) break;
       band /= 2;
       sizes = SizesFor(recipes_, band);
     }
-    const uint64_t fitting = options_.memory_bytes / std::max<uint64_t>(1, sizes.total());
+    const uint64_t fitting = budget / std::max<uint64_t>(1, sizes.total());
     bands_.resize(std::clamp<uint64_t>(fitting, 1, wanted));
     for (Band& band : bands_) {
       band.source = pool_.Acquire(sizes.source, "a band");

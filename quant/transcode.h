@@ -11,7 +11,7 @@ namespace quern {
 
 struct TranscodeOptions {
   unsigned threads = 0;                         // 0: as many as the CPU has
-  uint64_t memory_bytes = uint64_t{512} << 20;  // for all buffers of the pass together
+  uint64_t memory_bytes = uint64_t{512} << 20;  // for all buffers of the pass and of the source
   uint64_t band_bytes = uint64_t{1} << 20;      // of source rows; a band has at least one row
   Progress* progress = nullptr;                 // advanced by source bytes; not owned
 };

@@ -35,6 +35,44 @@ bool HasErrors(const std::vector<Finding>& findings) {
       findings, [](const Finding& f) { return f.severity == Finding::Severity::kError; });
 }
 
+enum class Verdict : uint8_t { kSound, kSoundWithRemarks, kNotRead, kDamaged };
+
+// Findings that say only what this version of quern cannot do are no damage.
+Verdict VerdictOf(const std::vector<Finding>& findings) {
+  if (!HasErrors(findings)) {
+    return findings.empty() ? Verdict::kSound : Verdict::kSoundWithRemarks;
+  }
+  const bool is_damaged = std::ranges::any_of(findings, [](const Finding& f) {
+    return f.severity == Finding::Severity::kError && f.code != ErrorCode::kUnsupported;
+  });
+  return is_damaged ? Verdict::kDamaged : Verdict::kNotRead;
+}
+
+std::string_view NameOf(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kSound:
+      return "sound";
+    case Verdict::kSoundWithRemarks:
+      return "sound, with remarks";
+    case Verdict::kNotRead:
+      return "not read by this version";
+    case Verdict::kDamaged:
+      return "damaged";
+  }
+  return "?";
+}
+
+int ExitCodeOf(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kDamaged:
+      return 1;
+    case Verdict::kNotRead:
+      return static_cast<int>(ErrorCode::kUnsupported);
+    default:
+      return 0;
+  }
+}
+
 // Appends what is not said yet: damage that keeps weights from being read was found before.
 void Append(std::vector<Finding> more, std::vector<Finding>& findings) {
   const size_t n_known = findings.size();
@@ -49,7 +87,8 @@ class CheckCommand final : public Command {
  public:
   void AddFlags(Flags& flags) override {
     flags.Argument("path", path_);
-    flags.Switch("--no-weights", no_weights_, "Do not read the weights: structure and sums only");
+    flags.Switch("--no-weights", no_weights_,
+                 "Structure and sums only: do not look at the weights' values");
   }
 
   int Run(Session& session) override {
@@ -61,10 +100,10 @@ class CheckCommand final : public Command {
     UseInput(session, path_);
     const std::vector<Finding> findings = Check(session);
     session.terminal.End();
-    const bool damaged = HasErrors(findings);
-    if (session.wants_json()) WriteJson(session, Json(findings, damaged).dump(2));
-    if (session.json != "-") PrintOut(Text(findings, damaged));
-    return damaged ? 1 : 0;
+    const Verdict verdict = VerdictOf(findings);
+    if (session.wants_json()) WriteJson(session, Json(findings, verdict).dump(2));
+    if (session.json != "-") PrintOut(Text(findings, verdict));
+    return ExitCodeOf(verdict);
   }
 
  private:
@@ -76,13 +115,13 @@ class CheckCommand final : public Command {
     const CheckpointOptions no_sums{.context_length = {}, .name = "", .verify_crc = false};
     std::vector<Finding> findings = CheckCheckpoint(path_, no_sums);
     if (is_folder) Append(VerifyChecklist(path_, &session.terminal), findings);
+    Append(CheckStorageSums(path_, &session.terminal), findings);
+    // The tensors of a model file are hashed while their values are looked at.
+    const bool is_model_file = FindContainer(kind) != nullptr;
+    if (is_model_file) Append(CheckFile(no_weights_, session), findings);
     if (no_weights_) return findings;
     IntegrityOptions options{.threads = session.threads, .progress = &session.terminal};
     if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
-    Append(CheckStorageSums(path_, &session.terminal), findings);
-    if (FindContainer(kind) != nullptr && !HasErrors(findings)) {
-      Append(CheckModelFile(path_, &session.terminal), findings);
-    }
     try {
       Append(CheckWeights(*OpenCheckpoint(path_, no_sums), options), findings);
     } catch (const Error& error) {
@@ -92,7 +131,21 @@ class CheckCommand final : public Command {
       // The whole cannot be opened, but the weights of its sound shards can be looked at.
       for (const auto& part : OpenSoundParts(path_)) Append(CheckWeights(*part, options), findings);
     }
+    // Weights that cannot be read tell of one damaged segment each: look at all.
+    const bool has_bad_segments = std::ranges::find(findings, std::string_view("qpack.segment"),
+                                                    &Finding::id) != findings.end();
+    if (is_model_file && has_bad_segments) Append(CheckFile(true, session), findings);
     return findings;
+  }
+
+  // Returns what is wrong with the file or files themselves.
+  std::vector<Finding> CheckFile(bool hash_tensors, Session& session) const {
+    try {
+      return CheckModelFile(path_, hash_tensors, &session.terminal);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kData && error.code() != ErrorCode::kUnsupported) throw;
+      return {FindingFrom(error)};  // It cannot be opened; that was found before, most times.
+    }
   }
 
   // Throws: Error kData (or as the kind has it) where the file is nothing that could be checked.
@@ -111,29 +164,32 @@ class CheckCommand final : public Command {
     }
   }
 
-  std::string Text(const std::vector<Finding>& findings, bool damaged) const {
+  std::string Text(const std::vector<Finding>& findings, Verdict verdict) const {
     std::string out;
     for (const Finding& finding : findings) {
       out += fmt::format("{}: {}\n", NameOf(finding.severity), finding.line);
       if (!finding.hint.empty()) out += fmt::format("  hint: {}\n", finding.hint);
     }
-    return out + fmt::format("{}: {}\n", Escaped(path_, 4096),
-                             damaged            ? "damaged"
-                             : findings.empty() ? "sound"
-                                                : "sound, with remarks");
+    return out + fmt::format("{}: {}\n", Escaped(path_, 4096), NameOf(verdict));
   }
 
-  nlohmann::ordered_json Json(const std::vector<Finding>& findings, bool damaged) const {
+  nlohmann::ordered_json Json(const std::vector<Finding>& findings, Verdict verdict) const {
     nlohmann::ordered_json json;
     json["schema"] = "quern.check/1";
     json["path"] = Escaped(path_, 4096);
-    json["damaged"] = damaged;
+    json["verdict"] = NameOf(verdict);
+    json["damaged"] = verdict == Verdict::kDamaged;
     json["findings"] = nlohmann::ordered_json::array();
     for (const Finding& finding : findings) {
-      json["findings"].push_back({{"severity", NameOf(finding.severity)},
-                                  {"id", finding.id},
-                                  {"message", finding.line},
-                                  {"hint", finding.hint}});
+      nlohmann::ordered_json row = {{"severity", NameOf(finding.severity)},
+                                    {"id", finding.id},
+                                    {"message", finding.line},
+                                    {"hint", finding.hint}};
+      row["unsupported"] = finding.code == ErrorCode::kUnsupported;
+      if (!finding.file.empty()) row["file"] = finding.file;
+      if (!finding.tensor.empty()) row["tensor"] = finding.tensor;
+      if (finding.offset) row["offset"] = *finding.offset;
+      json["findings"].push_back(std::move(row));
     }
     return json;
   }
@@ -153,8 +209,8 @@ const CommandInfo kCheckCommand = {
         "  quern check Llama-2-7b/          shards, sums of checklist.chk, every weight\n",
     .notes =
         "All findings in one run, each with file, tensor and place. Exit code 0 if there is no "
-        "damage, 1 "
-        "if\nthere is, 3 if the file is of no kind that quern knows.\n",
+        "damage, 1 if\nthere is, 3 if the file is of no kind that quern knows, 4 if nothing is "
+        "damaged but this version cannot\nread it.\n",
     .make = [] { return std::unique_ptr<Command>(std::make_unique<CheckCommand>()); },
 };
 

@@ -19,6 +19,8 @@ class ConvertCommand final : public Command {
     flags.Value("--context", context_, "N",
                 "Context length to record (default: what the checkpoint says, else a rule)");
     flags.Value("--name", name_, "TEXT", "Model name to record (general.name)");
+    flags.Switch("--trust-metadata", trust_metadata_,
+                 "Accept a GGUF's metadata that a tool edited in place, if the tensors are as written");
     flags.Switch("--verify", verify_, "Compare the files with the folder's checklist.chk first");
     flags.Switch("--no-crc", no_crc_, "Do not compare the sums of zip entries (.pth)");
   }
@@ -31,7 +33,10 @@ class ConvertCommand final : public Command {
                        "convert writes source, f32, f16 or bf16, not " + Quoted(type_))
           .Hint("quern quantize writes the other types (quern types lists them)");
     }
-    CheckpointOptions options{.context_length = {}, .name = name_, .log = &session.terminal};
+    CheckpointOptions options{.context_length = {},
+                              .name = name_,
+                              .trust_metadata = trust_metadata_,
+                              .log = &session.terminal};
     options.verify_crc = !no_crc_;
     if (!context_.empty()) {
       options.context_length =
@@ -48,7 +53,7 @@ class ConvertCommand final : public Command {
 
  private:
   std::string input_, context_, name_;
-  bool verify_ = false, no_crc_ = false;
+  bool verify_ = false, no_crc_ = false, trust_metadata_ = false;
   std::string type_ = "source";
   WriterFlags writer_;
 };

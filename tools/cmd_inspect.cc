@@ -12,6 +12,7 @@
 #include "formats/imatrix_file.h"
 #include "formats/json_limits.h"
 #include "formats/logits_file.h"
+#include "formats/qpack_reader.h"
 #include "formats/safetensors.h"
 #include "formats/sentencepiece_model.h"
 #include "formats/torch_checkpoint.h"
@@ -60,6 +61,22 @@ using Json = nlohmann::ordered_json;
 
 std::string ShowModel(const Manifest& manifest, bool as_json) {
   return as_json ? ManifestJson(manifest).dump(2) : DescribeManifest(manifest);
+}
+
+// A packed model: as the GGUF inside, and what packing saved.
+std::string ShowPacked(const std::string& path, const Manifest& manifest, bool as_json) {
+  const auto file = std::make_shared<const InputFile>(path);
+  const QpackBytes bytes(file);
+  if (as_json) {
+    Json json = ManifestJson(manifest);
+    json["container"] = "qpack";
+    json["gguf_bytes"] = bytes.size_bytes();
+    json["packed_bytes"] = bytes.packed_bytes();
+    return json.dump(2);
+  }
+  return fmt::format("packed (QPACK): {} of {} bytes, {} segments\n", bytes.packed_bytes(),
+                     bytes.size_bytes(), bytes.n_segments()) +
+         DescribeManifest(manifest);
 }
 
 std::string ShowTokenizer(const Tokenizer& tokenizer, std::string_view schema, bool as_json) {
@@ -258,12 +275,15 @@ class InspectCommand final : public Command {
         return ShowJson(path, as_json);
       case FileKind::kLogits:
         return ShowLogits(path, as_json);
+      case FileKind::kQpack:
+        return ShowPacked(path, Open(path, session)->manifest(), as_json);
       default:
-        return ShowModel(
-            OpenCheckpoint(path, {.context_length = {}, .name = "", .log = &session.terminal})
-                ->manifest(),
-            as_json);
+        return ShowModel(Open(path, session)->manifest(), as_json);
     }
+  }
+
+  static std::unique_ptr<TensorStore> Open(const std::string& path, Session& session) {
+    return OpenCheckpoint(path, {.context_length = {}, .name = "", .log = &session.terminal});
   }
 
   std::string path_;

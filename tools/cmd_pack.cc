@@ -17,8 +17,9 @@
 namespace quern {
 namespace {
 
-// What packing holds at once: bytes that wait, the same packed, and each thread's own.
-constexpr uint64_t kNeededBytes = uint64_t{64} << 20;
+// What passing a GGUF on takes beside packing it: its header, a step of its bytes.
+constexpr uint64_t kCopyingBytes = uint64_t{16} << 20;
+constexpr uint64_t kDefaultMemoryBytes = uint64_t{512} << 20;
 
 class PackCommand final : public Command {
  public:
@@ -37,11 +38,13 @@ class PackCommand final : public Command {
                        "standard output carries the model, the report cannot go there too")
           .Hint("use --json=FILE, or -o FILE for the model");
     }
-    const QpackWriteOptions options{.level = ParsePackLevel(level_)};
+    QpackWriteOptions options{.level = ParsePackLevel(level_)};
     const std::string input = ResolveInput(input_);
-    if (session.memory_bytes && *session.memory_bytes < kNeededBytes) {
-      throw MemoryBudgetError("packing", kNeededBytes, *session.memory_bytes);
-    }
+    const uint64_t memory_bytes = session.memory_bytes.value_or(kDefaultMemoryBytes);
+    const uint64_t needed_bytes = kCopyingBytes + QpackWritingBytes(options, 1);
+    if (memory_bytes < needed_bytes) throw MemoryBudgetError("packing", needed_bytes, memory_bytes);
+    options.memory_bytes =
+        PackingShare(options.level, session.threads, memory_bytes - kCopyingBytes);
     UseFiles(session, {input, output_});
     const auto begun = std::chrono::steady_clock::now();
     uint64_t gguf_bytes = 0, packed_bytes = 0;
@@ -50,7 +53,8 @@ class PackCommand final : public Command {
       auto output = CountBytes(OpenModelOutput(output_, ModelOutputOptions(force_, files, 0)),
                                packed_bytes, StampsOf({input}));
       RunOnThreads(session.threads, [&] {
-        gguf_bytes = PackGguf(stream, std::move(output), options, &session.terminal);
+        gguf_bytes = PackGguf(stream, std::move(output), options, memory_bytes / 4,
+                              &session.terminal);
       });
       session.terminal.End();
     };

@@ -18,8 +18,9 @@
 namespace quern {
 namespace {
 
-constexpr uint64_t kNeededBytes = uint64_t{64} << 20;
-constexpr size_t kStepBytes = size_t{4} << 20;
+// What unpacking takes, whatever the threads, and as much again for a long GGUF header.
+constexpr uint64_t kNeededBytes = uint64_t{48} << 20;
+constexpr uint64_t kDefaultMemoryBytes = uint64_t{512} << 20;
 
 class UnpackCommand final : public Command {
  public:
@@ -37,8 +38,9 @@ class UnpackCommand final : public Command {
           .Hint("use --json=FILE, or -o FILE for the model");
     }
     const std::string input = ResolveInput(input_);
-    if (session.memory_bytes && *session.memory_bytes < kNeededBytes) {
-      throw MemoryBudgetError("unpacking", kNeededBytes, *session.memory_bytes);
+    const uint64_t memory_bytes = session.memory_bytes.value_or(kDefaultMemoryBytes);
+    if (memory_bytes < kNeededBytes) {
+      throw MemoryBudgetError("unpacking", kNeededBytes, memory_bytes);
     }
     UseFiles(session, {input, output_});
     const auto begun = std::chrono::steady_clock::now();
@@ -76,19 +78,16 @@ class UnpackCommand final : public Command {
 
   uint64_t Unpack(std::unique_ptr<ByteStream> qpack, const std::vector<std::string>& files,
                   uint64_t expected_bytes, Session& session) const {
-    const auto stream = UnpackStream(std::move(qpack));
-    const auto output = OpenModelOutput(output_, ModelOutputOptions(force_, files, expected_bytes));
+    auto output = OpenModelOutput(output_, ModelOutputOptions(force_, files, expected_bytes));
     session.terminal.Begin("unpack", expected_bytes, "bytes");
+    uint64_t gguf_bytes = 0;
     RunOnThreads(session.threads, [&] {
-      std::vector<uint8_t> buffer(kStepBytes);
-      while (const size_t n = stream->Read(buffer)) {
-        output->Write(ByteView(buffer).first(n));
-        session.terminal.Advance(n);
-      }
+      gguf_bytes = UnpackQpack(std::move(qpack), std::move(output),
+                               session.memory_bytes.value_or(kDefaultMemoryBytes) / 4,
+                               &session.terminal);
     });
-    output->Commit();
     session.terminal.End();
-    return stream->position();
+    return gguf_bytes;
   }
 
   std::string input_, output_;
@@ -106,7 +105,8 @@ const CommandInfo kUnpackCommand = {
         "  curl https://example.org/llama-2-7b.qpack | quern unpack > llama-2-7b.gguf\n",
     .notes =
         "IN is a QPACK file, or a QPACK stream from standard input. Every byte is compared with "
-        "the hashes that\nquern pack took; where one differs, no output appears.\n",
+        "the hashes that\nquern pack took, and with the GGUF's own; where one differs, no output "
+        "appears.\n",
     .make = [] { return std::unique_ptr<Command>(std::make_unique<UnpackCommand>()); },
 };
 

@@ -5,13 +5,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 
 #include "converters/checklist.h"
 #include "converters/converters.h"
+#include "formats/core/buffer_pool.h"
 #include "formats/model_file.h"
 #include "formats/qpack_format.h"
+#include "formats/qpack_writer.h"
 #include "tools/terminal.h"
 
 namespace quern {
@@ -34,6 +37,7 @@ class WatchedSource final : public TensorSource {
     return band;
   }
   void SkipTensors(size_t n, MutableByteView scratch) override { source_->SkipTensors(n, scratch); }
+  uint64_t reading_bytes() const override { return source_->reading_bytes(); }
 
  private:
   std::unique_ptr<TensorSource> source_;
@@ -162,6 +166,13 @@ std::unique_ptr<Output> CountBytes(std::unique_ptr<Output> output, uint64_t& n_b
 int ParsePackLevel(const std::string& text) {
   if (text.empty()) return kQpackMinLevel;
   return static_cast<int>(ParseCount("--level", text, kQpackMinLevel, kQpackMaxLevel));
+}
+
+uint64_t PackingShare(int level, unsigned threads, uint64_t memory_bytes) {
+  const QpackWriteOptions options{.level = level};
+  const uint64_t least = QpackWritingBytes(options, 1);
+  if (memory_bytes < least) throw MemoryBudgetError("packing", least, memory_bytes);
+  return std::min(memory_bytes, QpackWritingBytes(options, threads));
 }
 
 OpenedSource OpenSource(const std::string& path, const CheckpointOptions& options) {

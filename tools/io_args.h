@@ -36,6 +36,10 @@ std::unique_ptr<Output> OpenModelOutput(const std::string& path, const OutputOpt
 // Throws: Error kUsage naming --level.
 int ParsePackLevel(const std::string& text);
 
+// Returns the memory that packing with so many threads takes, or `memory_bytes` if that is less.
+// Throws: Error kMemory "memory.budget" if it is not enough for one thread.
+uint64_t PackingShare(int level, unsigned threads, uint64_t memory_bytes);
+
 // True if standard output carries the model, so that reports must not go there.
 bool ModelGoesToStdout(const std::string& output_path);
 

@@ -199,9 +199,16 @@ int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& pla
   UseFiles(session, {flags.output});
   const Manifest& before = source.manifest();
   const Manifest after = plan.Apply(before);
-  const ModelWriteOptions write_options{.trailer = !flags.no_trailer,
-                                        .level = ParsePackLevel(flags.level)};
+  ModelWriteOptions write_options{.trailer = !flags.no_trailer,
+                                  .level = ParsePackLevel(flags.level)};
   const bool is_packed = FindContainer(flags.format)->kind != FileKind::kGguf;
+  TranscodeOptions options{.threads = session.threads, .progress = &session.terminal};
+  if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
+  if (is_packed) {
+    write_options.memory_bytes =
+        PackingShare(write_options.level, session.threads, options.memory_bytes / 2);
+    options.memory_bytes -= write_options.memory_bytes;
+  }
   const uint64_t gguf_bytes = GgufFileBytes(after, {.trailer = write_options.trailer});
   ShowWarnings(after, plan, session.terminal);
   const auto begun = std::chrono::steady_clock::now();
@@ -219,8 +226,6 @@ int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& pla
     // How much a model shrinks is known once it is packed.
     uint64_t file_bytes = 0;
     const auto writer = OpenSink(source, plan, after, gguf_bytes, write_options, flags, file_bytes);
-    TranscodeOptions options{.threads = session.threads, .progress = &session.terminal};
-    if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
     try {
       Transcode(*source.source, plan, *writer, options);
     } catch (Error& error) {

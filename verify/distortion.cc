@@ -67,7 +67,7 @@ BandSums CompareBand(const TensorStore& reference, const TensorStore& other, con
 Finding MissingFinding(std::string_view name, const TensorStore& has, const TensorStore& lacks) {
   return FindingFrom(DataError("diff.missing", "a tensor is missing")
                          .File(Escaped(lacks.name(), 4096))
-                         .Where("tensor " + Quoted(name))
+                         .Tensor(name)
                          .Expected("as in " + Escaped(has.name(), 4096)));
 }
 
@@ -105,7 +105,7 @@ class Matcher {
     if (x.shape != y.shape) {
       findings_.push_back(FindingFrom(DataError("diff.shape", "a tensor has another shape")
                                           .File(Escaped(other_.name(), 4096))
-                                          .Where("tensor " + Quoted(x.name))
+                                          .Tensor(x.name)
                                           .Found(y.shape.ToString())
                                           .Expected(x.shape.ToString())));
       return false;

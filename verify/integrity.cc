@@ -2,8 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <memory>
 #include <optional>
 
+#include "formats/core/hash.h"
+#include "formats/integrity_trailer.h"
+#include "formats/scratch.h"
 #include "quant/codec.h"
 
 namespace quern {
@@ -11,6 +15,8 @@ namespace {
 
 // Rows of one tensor to look at, and what was found there.
 struct Band : RowBand {
+  Scratch buffer;
+  ByteView bytes;  // in the buffer; empty where they could not be read
   uint64_t n_bad = 0;
   uint64_t bad_row = 0, bad_col = 0;  // the first
   float bad_value = 0;
@@ -19,13 +25,14 @@ struct Band : RowBand {
 
 void Inspect(const TensorStore& store, Band& band) {
   const TensorInfo& tensor = store.manifest().tensors[band.tensor];
-  std::vector<uint8_t> bytes(band.row_count * tensor.row_bytes());
+  const MutableByteView bytes = band.buffer.Room(band.row_count * tensor.row_bytes());
   try {
     store.ReadRows(band.tensor, band.row_begin, band.row_count, bytes);
   } catch (const Error& error) {
     band.read_fault = FindingFrom(error);
     return;
   }
+  band.bytes = bytes;
   const uint64_t cols = tensor.cols();
   std::vector<float> row(cols);
   const BlockCodec& codec = *FindCodec(tensor.dtype);
@@ -42,51 +49,79 @@ void Inspect(const TensorStore& store, Band& band) {
   }
 }
 
-Finding NonFiniteFinding(const TensorStore& store, const Band& first, uint64_t n_bad) {
-  const StoredPlace place = store.PlaceOf(first.tensor, first.bad_row, first.bad_col);
+struct BadValue {
+  size_t tensor = 0;
+  uint64_t row = 0, col = 0;
+  float value = 0;
+};
+
+Finding NonFiniteFinding(const TensorStore& store, const BadValue& first, uint64_t n_bad) {
+  const StoredPlace place = store.PlaceOf(first.tensor, first.row, first.col);
   Error error = DataError("check.non-finite", fmt::format("{} weights are NaN or infinite", n_bad));
   error.File(Escaped(place.file, 4096))
-      .Where(fmt::format("tensor {}, first at row {}, column {}",
-                         Quoted(store.manifest().tensors[first.tensor].name), first.bad_row,
-                         first.bad_col))
-      .Found(fmt::format("{}", first.bad_value))
+      .Tensor(store.manifest().tensors[first.tensor].name,
+              fmt::format("first at row {}, column {}", first.row, first.col))
+      .Found(fmt::format("{}", first.value))
       .Expected("finite values");
   if (place.byte_offset) error.Offset(*place.byte_offset);
   return FindingFrom(error);
 }
 
+Finding HashFinding(const TensorStore& store, size_t tensor, uint64_t found, uint64_t expected) {
+  const TensorInfo& info = store.manifest().tensors[tensor];
+  const StoredPlace place = info.size_bytes() != 0 ? store.PlaceOf(tensor, 0, 0)
+                                                   : StoredPlace{store.name(), std::nullopt};
+  return FindingFrom(TensorHashError(place.file, info.name, place.byte_offset, found, expected));
+}
+
 // Joins the bands of each tensor, which come in order, into findings.
 class Collector {
  public:
-  explicit Collector(const TensorStore& store) : store_(store) {}
+  explicit Collector(const TensorStore& store) : store_(store), hashes_(store.TensorHashes()) {}
 
   void Add(const Band& band) {
-    if (current_ && current_->tensor != band.tensor) Flush();
-    if (!current_) current_ = band;
-    if (!fault_ && band.read_fault) fault_ = band.read_fault;
-    if (n_bad_ == 0 && band.n_bad != 0) first_bad_ = band;
+    if (tensor_ && *tensor_ != band.tensor) Flush();
+    if (!tensor_) hash_ = Xxh3Stream();
+    tensor_ = band.tensor;
+    if (!fault_) fault_ = band.read_fault;
+    if (n_bad_ == 0 && band.n_bad != 0) {
+      first_bad_ = {band.tensor, band.bad_row, band.bad_col, band.bad_value};
+    }
     n_bad_ += band.n_bad;
+    if (ExpectedHash(band.tensor)) hash_.Update(band.bytes);
   }
   std::vector<Finding> Take() {
     Flush();
     return std::move(findings_);
   }
+  std::optional<uint64_t> ExpectedHash(size_t tensor) const {
+    return hashes_.empty() ? std::nullopt : hashes_[tensor];
+  }
 
  private:
   void Flush() {
-    if (fault_) findings_.push_back(*fault_);
+    if (!tensor_) return;
+    if (fault_) {
+      findings_.push_back(*fault_);
+    } else if (const auto expected = ExpectedHash(*tensor_)) {
+      if (const uint64_t hash = hash_.Digest(); hash != *expected) {
+        findings_.push_back(HashFinding(store_, *tensor_, hash, *expected));
+      }
+    }
     if (n_bad_ != 0) findings_.push_back(NonFiniteFinding(store_, first_bad_, n_bad_));
-    current_.reset();
+    tensor_.reset();
     fault_.reset();
     n_bad_ = 0;
   }
 
   const TensorStore& store_;
+  const std::vector<std::optional<uint64_t>> hashes_;
   std::vector<Finding> findings_;
-  std::optional<Band> current_;
+  std::optional<size_t> tensor_;  // the current one
   std::optional<Finding> fault_;
-  Band first_bad_;
+  BadValue first_bad_;
   uint64_t n_bad_ = 0;
+  Xxh3Stream hash_;
 };
 
 }  // namespace
@@ -101,19 +136,30 @@ std::vector<Finding> CheckWeights(const TensorStore& store, const IntegrityOptio
   }
   Collector collector(store);
   ForEachBand("checking", store.name(), banded, options, [&](const RowBand& rows) {
-    Band band;
-    static_cast<RowBand&>(band) = rows;
-    Inspect(store, band);
-    return [&collector, band] { collector.Add(band); };
+    const auto band = std::make_shared<Band>();
+    static_cast<RowBand&>(*band) = rows;
+    Inspect(store, *band);
+    return [&collector, band] { collector.Add(*band); };
   });
   std::vector<Finding> findings = collector.Take();
-  for (const TensorInfo& tensor : tensors) {
-    if (FindCodec(tensor.dtype) != nullptr) continue;
-    findings.push_back(
-        {Finding::Severity::kNote, "check.not-decoded",
-         fmt::format("{}: values not checked, tensor {} is of type {} [check.not-decoded]",
-                     Escaped(store.name(), 4096), Quoted(tensor.name), NameOf(tensor.dtype)),
-         ""});
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const bool is_decoded = FindCodec(tensors[i].dtype) != nullptr;
+    if (is_decoded && tensors[i].size_bytes() != 0) continue;
+    if (const auto expected = collector.ExpectedHash(i)) {
+      try {
+        const uint64_t hash = store.HashTensor(i);
+        if (hash != *expected) findings.push_back(HashFinding(store, i, hash, *expected));
+      } catch (const Error& error) {
+        findings.push_back(FindingFrom(error));
+      }
+    }
+    if (is_decoded) continue;
+    findings.push_back(FindingFrom(
+        UnsupportedError("check.not-decoded", "values are not checked: quern cannot decode the type")
+            .File(Escaped(store.name(), 4096))
+            .Tensor(tensors[i].name)
+            .Found(NameOf(tensors[i].dtype)),
+        Finding::Severity::kNote));
   }
   return findings;
 }

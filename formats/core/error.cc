@@ -43,6 +43,10 @@ Error& Error::Where(std::string_view where) {
   Compose();
   return *this;
 }
+Error& Error::Tensor(std::string_view name, std::string_view more) {
+  tensor_ = Escaped(name);
+  return Where(fmt::format("tensor {}{}{}", Quoted(name), more.empty() ? "" : ", ", more));
+}
 Error& Error::Offset(uint64_t byte_offset) {
   offset_ = byte_offset;
   Compose();

@@ -36,6 +36,9 @@ class Error : public std::exception {
   // Text that came from a file must pass through Quoted() or Escaped() first.
   Error& File(std::string_view name);
   Error& Where(std::string_view where);
+  // Where() for a tensor, by its name as it stands in the file: "tensor 'NAME'", or
+  // "tensor 'NAME', MORE".
+  Error& Tensor(std::string_view name, std::string_view more = {});
   Error& Offset(uint64_t byte_offset);
   Error& Found(std::string_view found);
   Error& Expected(std::string_view expected);
@@ -44,6 +47,9 @@ class Error : public std::exception {
   ErrorCode code() const noexcept { return code_; }
   const std::string& id() const noexcept { return id_; }
   const std::string& file() const noexcept { return file_; }
+  // The name that Tensor() was given, escaped; empty without.
+  const std::string& tensor() const noexcept { return tensor_; }
+  std::optional<uint64_t> offset() const noexcept { return offset_; }
   const std::string& hint() const noexcept { return hint_; }
   bool has_file() const noexcept { return !file_.empty(); }
   // The whole line without the hint.
@@ -53,7 +59,7 @@ class Error : public std::exception {
   void Compose();
 
   ErrorCode code_;
-  std::string id_, what_, file_, where_, found_, expected_, hint_, line_;
+  std::string id_, what_, file_, where_, tensor_, found_, expected_, hint_, line_;
   std::optional<uint64_t> offset_;
 };
 

@@ -57,6 +57,8 @@ class RandomAccessBytes {
   // Throws: Error kData "input.truncated" if the file has become shorter than size_bytes(), or
   // the extent was never inside it; kSystem if the read fails.
   virtual void ReadAt(uint64_t offset, MutableByteView out) const = 0;
+  // Units: bytes that reading takes at most, beside the caller's buffers.
+  virtual uint64_t reading_bytes() const { return 0; }
 
   // Returns the bytes [offset, offset + size) in a new buffer.
   // Requires: the caller has checked that the extent lies in the file.
@@ -112,6 +114,8 @@ class ByteStream {
   // Returns the length of the whole stream where it is known beforehand.
   virtual std::optional<uint64_t> size_bytes() const = 0;
   uint64_t position() const { return position_; }
+  // Units: bytes that reading takes at most, beside the caller's buffers.
+  virtual uint64_t reading_bytes() const { return 0; }
 
  protected:
   uint64_t position_ = 0;

@@ -3,11 +3,29 @@
 #include <algorithm>
 
 #include "formats/core/check.h"
+#include "formats/core/hash.h"
 
 namespace quern {
 
 std::unique_ptr<TensorSource> TensorStore::Walk() const {
   return std::make_unique<StoreWalk>(*this);
+}
+
+uint64_t TensorStore::HashTensor(size_t tensor) const {
+  constexpr uint64_t kReadBytes = uint64_t{1} << 20;
+  const TensorInfo& info = manifest().tensors[tensor];
+  Xxh3Stream hash;
+  if (info.size_bytes() == 0) return hash.Digest();
+  const uint64_t step = std::max<uint64_t>(1, kReadBytes / info.row_bytes());
+  std::vector<uint8_t> buffer(std::min(step, info.rows()) * info.row_bytes());
+  for (uint64_t row = 0; row < info.rows();) {
+    const uint64_t n_rows = std::min(step, info.rows() - row);
+    const MutableByteView bytes = MutableByteView(buffer).first(n_rows * info.row_bytes());
+    ReadRows(tensor, row, n_rows, bytes);
+    hash.Update(bytes);
+    row += n_rows;
+  }
+  return hash.Digest();
 }
 
 void TensorSource::SkipTensors(size_t n, MutableByteView scratch) {

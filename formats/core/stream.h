@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "formats/core/manifest.h"
 
@@ -32,10 +33,19 @@ class TensorStore {
   // Throws: Error kData if the input is shorter than it was; kSystem if the system cannot read it.
   virtual void ReadRows(size_t tensor, uint64_t begin, uint64_t count,
                         MutableByteView out) const = 0;
-  // Returns a walk over the store in manifest order. Stores that can tell whether they are damaged
-  // override it: their walk ends with an error where they are.
-  // Requires: the store outlives the walk.
+  // Returns a walk over the store in manifest order. Requires: the store outlives the walk.
   virtual std::unique_ptr<TensorSource> Walk() const;
+  // Returns the XXH3-64 that the bytes of each tensor should have, where the container keeps it;
+  // empty where it keeps none at all. ReadRows does not compare (formats/verifying_store.h does).
+  // Throws: as ReadRows.
+  virtual std::vector<std::optional<uint64_t>> TensorHashes() const { return {}; }
+  // Returns the XXH3-64 of a tensor's bytes, read anew. Throws: as ReadRows.
+  virtual uint64_t HashTensor(size_t tensor) const;
+  // Throws: Error kData where the container keeps hashes and everything but the tensors' bytes does
+  // not agree with them.
+  virtual void VerifyFrame() const {}
+  // Units: bytes that reading takes at most, beside the caller's buffers.
+  virtual uint64_t reading_bytes() const { return 0; }
   // Returns the file and place of an element. Stores over several files override it.
   // Requires: the element exists.
   virtual StoredPlace PlaceOf(size_t /*tensor*/, uint64_t /*row*/, uint64_t /*col*/) const {
@@ -58,6 +68,8 @@ class TensorSource {
   // see all bytes override it.
   // Requires: Next was not called yet; scratch.size() as for Next. Throws: as Next.
   virtual void SkipTensors(size_t n, MutableByteView scratch);
+  // Units: bytes that reading takes at most, beside the caller's buffers.
+  virtual uint64_t reading_bytes() const { return 0; }
 };
 
 // Where a model goes. Begin once, Put every band in order, Finish once. A sink that is destroyed
@@ -81,6 +93,7 @@ class StoreWalk final : public TensorSource {
   const std::string& name() const override { return store_.name(); }
   std::optional<TensorBand> Next(MutableByteView out) override;
   void SkipTensors(size_t n, MutableByteView /*scratch*/) override { tensor_ = n; }
+  uint64_t reading_bytes() const override { return store_.reading_bytes(); }
 
  private:
   const TensorStore& store_;

@@ -1,9 +1,12 @@
 #include "formats/integrity_trailer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <random>
 #include <set>
+#include <thread>
 
+#include "formats/verifying_store.h"
 #include "tests/formats/gguf_builder.h"
 #include "tests/formats/testing.h"
 
@@ -59,10 +62,22 @@ void Drain(TensorSource& source) {
   while (source.Next(buffer)) {
   }
 }
+std::unique_ptr<VerifyingStore> OpenVerifying(const Bytes& bytes,
+                                              const VerifyOptions& options = {}) {
+  return std::make_unique<VerifyingStore>(std::make_unique<GgufFile>(InMemory(bytes)), options);
+}
 std::optional<Error> ErrorOfWalk(const Bytes& bytes) {
+  return ErrorOf([&] { Drain(*OpenVerifying(bytes)->Walk()); });
+}
+// Reads one row of each tensor.
+std::optional<Error> ErrorOfReading(const Bytes& bytes) {
   return ErrorOf([&] {
-    const GgufFile file(InMemory(bytes));
-    Drain(*file.Walk());
+    const auto store = OpenVerifying(bytes);
+    const auto& tensors = store->manifest().tensors;
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      Bytes row(tensors[i].row_bytes());
+      store->ReadRows(i, tensors[i].rows() - 1, 1, row);
+    }
   });
 }
 std::optional<Error> ErrorOfStream(const Bytes& bytes) {
@@ -70,7 +85,7 @@ std::optional<Error> ErrorOfStream(const Bytes& bytes) {
 }
 
 TEST(IntegrityTrailer, EncodesAndParses) {
-  const IntegrityTrailer trailer{0x1122334455667788, {1, 2, ~uint64_t{0}}};
+  const IntegrityTrailer trailer{0x1122334455667788, 0x99, {1, 2, ~uint64_t{0}}};
   Bytes bytes = EncodeTrailer(trailer);
   ASSERT_EQ(bytes.size(), TrailerBytes(3));
   EXPECT_EQ(FindTrailer(bytes), trailer);
@@ -89,6 +104,7 @@ TEST(IntegrityTrailer, FilesProveThemselves) {
   const Bytes bytes = Sealed();
   EXPECT_TRUE(Check(bytes).empty());
   EXPECT_FALSE(ErrorOfWalk(bytes).has_value());
+  EXPECT_FALSE(ErrorOfReading(bytes).has_value());
   EXPECT_FALSE(ErrorOfStream(bytes).has_value());
   // The model is the same as without, and so is what is written of it without.
   const Bytes plain_bytes = testing::SmallLlama().Build();
@@ -190,11 +206,12 @@ TEST(IntegrityTrailer, EveryTruncationIsFound) {
     const Bytes part(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(n));
     ASSERT_FALSE(Ids(part).empty()) << n;
     ASSERT_TRUE(ErrorOfWalk(part).has_value()) << n;
+    ASSERT_TRUE(ErrorOfReading(part).has_value()) << n;
     ASSERT_TRUE(ErrorOfStream(part).has_value()) << n;
   }
 }
 
-TEST(IntegrityTrailer, PassesFailAtTheEndOfADamagedModel) {
+TEST(IntegrityTrailer, NoPassTakesADamagedModel) {
   // All bits but those of padding, which carries nothing.
   const Bytes sealed = Sealed();
   Bytes bytes = sealed;
@@ -205,10 +222,10 @@ TEST(IntegrityTrailer, PassesFailAtTheEndOfADamagedModel) {
     const size_t i = random() % tensors.size();
     const uint64_t at = whole.tensor_offset(i) + random() % tensors[i].size_bytes();
     bytes[at] ^= static_cast<uint8_t>(1U << random() % 8);
-    for (const auto& error : {ErrorOfWalk(bytes), ErrorOfStream(bytes)}) {
+    for (const auto& error : {ErrorOfWalk(bytes), ErrorOfReading(bytes), ErrorOfStream(bytes)}) {
       ASSERT_TRUE(error.has_value());
       EXPECT_EQ(error->id(), "trailer.tensor");
-      EXPECT_NE(std::string(error->what()).find("'" + tensors[i].name + "'"), std::string::npos);
+      EXPECT_EQ(error->tensor(), tensors[i].name);
     }
     EXPECT_EQ(Ids(bytes), std::vector<std::string>{"trailer.tensor"});
     bytes = sealed;
@@ -235,6 +252,12 @@ TEST(IntegrityTrailer, NamesWhatIsWrong) {
   EXPECT_EQ(Ids(With([&](Bytes& b) {
               const std::string_view text = AsText(b);
               b[text.find("tiny") + 3] = 'x';
+            })),
+            Strings{"trailer.metadata"});
+  // A letter of a tensor's name.
+  EXPECT_EQ(Ids(With([&](Bytes& b) {
+              const std::string_view text = AsText(b);
+              b[text.find("blk.1.ffn_up") + 4] = '7';
             })),
             Strings{"trailer.header"});
   EXPECT_EQ(Ids(With([&](Bytes& b) { b[file.layout().data_offset - 1] = 1; })),
@@ -274,20 +297,99 @@ TEST(IntegrityTrailer, RewritingIsToldFromDamage) {
   }
 }
 
-// A tool that edits metadata in place keeps the trailer, which no longer agrees: told from a
-// damaged tensor by the id, and the hint says what to do.
+// PyPI's gguf-new-metadata, told to change nothing, copies every key in its order, but for
+// general.architecture, which it writes first: quern's own first key is the trailer's.
+TEST(IntegrityTrailer, RewritingWithoutChangesIsToldFromALostTrailer) {
+  const Bytes sealed = Sealed();
+  const GgufHeader header = ReadGgufHeader(*InMemory(sealed));
+  ASSERT_EQ(header.metadata[0].key, kGgufTrailerKey);
+  ASSERT_EQ(header.metadata[1].key, "general.architecture");
+  const GgufFile file(InMemory(sealed));
+  const Bytes cut(sealed.begin(),
+                  sealed.begin() + static_cast<ptrdiff_t>(file.layout().data_end));
+  EXPECT_EQ(Ids(cut), std::vector<std::string>{"trailer.missing"});
+  Bytes rewritten = cut;
+  const size_t first = 24, second = first + 8 + kGgufTrailerKey.size() + 4 + 8;
+  const size_t third = second + 8 + std::string_view("general.architecture").size() + 4 + 8 + 5;
+  std::rotate(rewritten.begin() + static_cast<ptrdiff_t>(first),
+              rewritten.begin() + static_cast<ptrdiff_t>(second),
+              rewritten.begin() + static_cast<ptrdiff_t>(third));
+  ASSERT_EQ(ReadGgufHeader(*InMemory(rewritten)).metadata[0].key, "general.architecture");
+  EXPECT_EQ(Ids(rewritten), std::vector<std::string>{"trailer.rewritten"});
+}
+
+// A tool that edits metadata in place keeps the trailer, which no longer agrees: told from all
+// damage but that of metadata, which looks the same. Only who edited it can tell, and says so.
 TEST(IntegrityTrailer, EditingInPlaceIsToldFromDamagedWeights) {
   Bytes bytes = Sealed();
   bytes[AsText(bytes).find("tiny")] = 'T';
   const auto findings = Check(bytes);
   ASSERT_EQ(findings.size(), 1U);
-  EXPECT_EQ(findings[0].id, "trailer.header");
-  EXPECT_NE(findings[0].hint.find("edited the metadata"), std::string::npos);
-  bytes[GgufFile(InMemory(bytes)).tensor_offset(3)] ^= 1;
-  const auto both = Check(bytes);
-  ASSERT_EQ(both.size(), 2U);
-  EXPECT_EQ(both[0].hint.find("edited the metadata"), std::string::npos);
-  EXPECT_EQ(both[1].id, "trailer.tensor");
+  EXPECT_EQ(findings[0].id, "trailer.metadata");
+  EXPECT_NE(findings[0].hint.find("--trust-metadata"), std::string::npos);
+  EXPECT_EQ(ErrorOfWalk(bytes)->id(), "trailer.metadata");
+  EXPECT_EQ(ErrorOfReading(bytes)->id(), "trailer.metadata");
+  const auto trusting = OpenVerifying(bytes, {.trust_metadata = true});
+  Drain(*trusting->Walk());
+  EXPECT_EQ(testing::TensorBytes(*trusting, 3), testing::TensorBytes(GgufFile(InMemory(bytes)), 3));
+  // Tensors are compared all the same, and nothing but metadata is taken on trust.
+  Bytes both = bytes;
+  both[GgufFile(InMemory(both)).tensor_offset(3)] ^= 1;
+  ASSERT_EQ(Check(both).size(), 2U);
+  EXPECT_EQ(Check(both)[1].id, "trailer.tensor");
+  ExpectError([&] { Drain(*OpenVerifying(both, {.trust_metadata = true})->Walk()); },
+              ErrorCode::kData, "trailer.tensor");
+  Bytes renamed = bytes;
+  renamed[AsText(renamed).find("blk.1.ffn_up") + 4] = '7';
+  ExpectError([&] { Drain(*OpenVerifying(renamed, {.trust_metadata = true})->Walk()); },
+              ErrorCode::kData, "trailer.header");
+}
+
+// Whatever a later version keeps there, it keeps whole; the model can be read without.
+TEST(IntegrityTrailer, ANewerTrailerIsNoDamage) {
+  Bytes bytes = Sealed();
+  const size_t begin = bytes.size() - TrailerBytes(21);
+  bytes[begin + 8] = 2;
+  StoreLE(&bytes[bytes.size() - 8],
+          Xxh3(ByteView(bytes).subspan(begin, TrailerBytes(21) - 8)));
+  const auto findings = Check(bytes);
+  ASSERT_EQ(findings.size(), 1U);
+  EXPECT_EQ(findings[0].id, "trailer.version");
+  EXPECT_EQ(findings[0].code, ErrorCode::kUnsupported);
+  EXPECT_FALSE(ErrorOfWalk(bytes).has_value());
+  EXPECT_FALSE(ErrorOfReading(bytes).has_value());
+  EXPECT_FALSE(ErrorOfStream(bytes).has_value());
+  bytes[begin + 20] ^= 1;
+  EXPECT_EQ(Ids(bytes), std::vector<std::string>{"trailer.damaged"});
+}
+
+// What a changed bit of the trailer says is not that its length is right.
+TEST(IntegrityTrailer, SaysHowTheTrailerIsDamaged) {
+  Bytes bytes = Sealed();
+  bytes[bytes.size() - 30] ^= 1;
+  EXPECT_NE(Check(bytes)[0].line.find("found bytes of hash "), std::string::npos);
+  bytes.resize(bytes.size() - 1);
+  EXPECT_NE(Check(bytes)[0].line.find("found 215 bytes, expected 216 bytes"), std::string::npos)
+      << Check(bytes)[0].line;
+}
+
+// Tensors are compared once each, also where many threads ask for their rows.
+TEST(VerifyingStore, ManyThreadsReadWhatIsVerified) {
+  const Bytes bytes = Sealed();
+  const auto store = OpenVerifying(bytes);
+  const GgufFile plain(InMemory(bytes));
+  std::vector<std::thread> threads;
+  std::atomic<int> n_wrong = 0;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&, t] {
+      for (size_t k = 0; k < 21; ++k) {
+        const size_t i = (k + static_cast<size_t>(t)) % 21;
+        if (testing::TensorBytes(*store, i) != testing::TensorBytes(plain, i)) ++n_wrong;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(n_wrong, 0);
 }
 
 TEST(IntegrityTrailer, ForeignBytesBehindTheDataAreAFinding) {
@@ -333,10 +435,18 @@ TEST(IntegrityTrailer, EmptyTensorsAreHashedToo) {
   sink->Finish();
   EXPECT_TRUE(Check(out).empty());
   EXPECT_FALSE(ErrorOfStream(out).has_value());
-  const auto trailer = FindTrailer(out);
+  EXPECT_FALSE(ErrorOfWalk(out).has_value());
+  auto trailer = FindTrailer(out);
   ASSERT_TRUE(trailer.has_value());
   EXPECT_EQ(trailer->tensor_hashes,
             (std::vector<uint64_t>{Xxh3({}), Xxh3(testing::Pattern(8)), Xxh3({})}));
+  trailer->tensor_hashes[2] ^= 1;
+  out.resize(out.size() - TrailerBytes(3));
+  const auto forged = EncodeTrailer(*trailer);
+  out.insert(out.end(), forged.begin(), forged.end());
+  EXPECT_EQ(Ids(out), std::vector<std::string>{"trailer.tensor"});
+  EXPECT_EQ(ErrorOfStream(out)->id(), "trailer.tensor");
+  EXPECT_EQ(ErrorOfWalk(out)->id(), "trailer.tensor");
 }
 
 }  // namespace

@@ -25,17 +25,16 @@ constexpr uint64_t kAllowedBytes = uint64_t{64} << 20;
 struct Segment {
   uint32_t raw_bytes = 0;
   Bytes raw;      // for the hash
-  Bytes payload;  // table and planes
+  Bytes payload;  // the piece as it is, or table and planes
+  bool is_stored = false;
   std::optional<uint64_t> index;
 
   static Segment Stored(const Bytes& raw) {
-    Segment segment{static_cast<uint32_t>(raw.size()), raw, {}, {}};
-    PutLE(segment.payload, static_cast<uint32_t>(raw.size()));
-    segment.payload.insert(segment.payload.end(), raw.begin(), raw.end());
-    return segment;
+    return {static_cast<uint32_t>(raw.size()), raw, raw, true, {}};
   }
+  // Of one plane.
   static Segment Frame(const Bytes& raw, const Bytes& frame) {
-    Segment segment{static_cast<uint32_t>(raw.size()), raw, {}, {}};
+    Segment segment{static_cast<uint32_t>(raw.size()), raw, {}, false, {}};
     PutLE(segment.payload, static_cast<uint32_t>(frame.size()) | kQpackZstdFlag);
     segment.payload.insert(segment.payload.end(), frame.begin(), frame.end());
     return segment;
@@ -72,7 +71,8 @@ struct Qpack {
     for (size_t i = 0; i < segments.size(); ++i) {
       Bytes bytes;
       PutLE(bytes, segments[i].raw_bytes);
-      PutLE(bytes, static_cast<uint32_t>(segments[i].payload.size()));
+      PutLE(bytes, static_cast<uint32_t>(segments[i].payload.size()) |
+                       (segments[i].is_stored ? kQpackStoredFlag : 0));
       PutLE(bytes, Xxh3(segments[i].raw));
       bytes.insert(bytes.end(), segments[i].payload.begin(), segments[i].payload.end());
       Bytes hashed = bytes;
@@ -93,7 +93,24 @@ struct Qpack {
   }
 };
 
-// A file of one tensor of bytes in three segments and a tail of 10 bytes, all stored, all right.
+uint64_t HashOfZeros(uint64_t n_bytes) {
+  const Bytes zeros(1 << 20);
+  Xxh3Stream hash;
+  for (uint64_t at = 0; at < n_bytes; at += zeros.size()) hash.Update(zeros);
+  return hash.Digest();
+}
+
+// Adds `bytes` in pieces of a segment each.
+void AddPieces(const Bytes& bytes, Qpack& qpack) {
+  for (size_t at = 0; at < bytes.size(); at += qpack.segment_bytes) {
+    const auto begin = bytes.begin() + static_cast<ptrdiff_t>(at);
+    const size_t n = std::min<size_t>(qpack.segment_bytes, bytes.size() - at);
+    qpack.Add(Segment::Stored(Bytes(begin, begin + static_cast<ptrdiff_t>(n))));
+  }
+}
+
+// A file of one tensor of bytes and a tail of 10 bytes, in a segment for the header and four for
+// the rest, of which the third has nothing but bytes of the tensor; all stored, all right.
 Qpack Sound() {
   const Bytes data = testing::Pattern(3 * 4096 - 5);
   const Bytes header = testing::GgufBuilder().Info("t", {data.size()}, 24, 0).Header();
@@ -101,13 +118,31 @@ Qpack Sound() {
   qpack.segment_bytes = 4096;
   qpack.header_bytes = header.size();
   qpack.Add(Segment::Stored(header));
-  qpack.Add(Segment::Stored(Bytes((32 - header.size() % 32) % 32)));
-  for (size_t at = 0; at < data.size(); at += 4096) {
-    const auto begin = data.begin() + static_cast<ptrdiff_t>(at);
-    const auto n = static_cast<ptrdiff_t>(std::min<size_t>(4096, data.size() - at));
-    qpack.Add(Segment::Stored(Bytes(begin, begin + n)));
+  Bytes rest((32 - header.size() % 32) % 32);
+  rest.insert(rest.end(), data.begin(), data.end());
+  rest.insert(rest.end(), 10, 1);
+  AddPieces(rest, qpack);
+  return qpack;
+}
+
+// A file of that header alone, in as few bytes as a reader may take it from.
+Qpack AsSmallAsAllowed(const Bytes& header, const Bytes& rest = {}) {
+  Qpack qpack;
+  qpack.header_bytes = header.size();
+  uint64_t raw = 0, packed = 0;
+  for (size_t at = 0; at < header.size(); at += 1 << 20) {
+    const auto begin = header.begin() + static_cast<ptrdiff_t>(at);
+    const Bytes piece(begin,
+                      begin + static_cast<ptrdiff_t>(std::min<size_t>(1 << 20, header.size() - at)));
+    Segment segment = Segment::Frame(piece, FrameOf(piece));
+    raw += piece.size();
+    if (raw > kQpackFreeHeaderBytes + packed + segment.payload.size() + kQpackSegmentFrameBytes) {
+      segment = Segment::Stored(piece);
+    }
+    packed += segment.payload.size() + kQpackSegmentFrameBytes;
+    qpack.Add(std::move(segment));
   }
-  qpack.Add(Segment::Stored(Bytes(10, 1)));
+  AddPieces(rest, qpack);
   return qpack;
 }
 
@@ -174,14 +209,44 @@ TEST(QpackAttacks, HeaderBomb) {
   ExpectRefused(qpack, {"qpack.header-bomb"});
 }
 
+// A key or tensor info with which a header ends that is refused for it, when all else was read.
+testing::GgufBuilder& EndBadly(testing::GgufBuilder& b) {
+  return b.Info("bad", {1, 1, 1, 1, 1, 1, 1, 1, 1}, 24, 0);
+}
+
+TEST(QpackAttacks, LongHeadersThatEndBadly) {
+  const std::set<std::string> ids = {"gguf.n-dims"};
+  for (const size_t n : {20U << 20, 110U << 20}) {
+    testing::GgufBuilder numbers, strings;
+    numbers.Array<uint8_t>("z", 0, Bytes(n, 0));
+    ExpectRefused(AsSmallAsAllowed(EndBadly(numbers).Header()), ids);
+    strings.Strings("z", std::vector<std::string>(n / 8));
+    ExpectRefused(AsSmallAsAllowed(EndBadly(strings).Header()), ids);
+  }
+}
+
 TEST(QpackAttacks, ManySmallThingsInAHeader) {
-  // As many tensors without bytes as a header of 4 MiB can name, which pack well.
-  testing::GgufBuilder b;
-  for (int i = 0; i < 110000; ++i) b.Info(std::to_string(i), {0}, 24, 0);
-  const Bytes gguf = b.Header();
-  const Bytes qpack = Packed(gguf);
-  const size_t peak = testing::PeakOf([&] { OpenQpack(InMemory(qpack)); });
-  EXPECT_LE(peak, kAllowedBytes + 2 * qpack.size());
+  const std::set<std::string> ids = {"gguf.n-dims"};
+  constexpr int kMany = 262143;
+  testing::GgufBuilder tensors, keys, texts, arrays;
+  for (int i = 0; i < kMany; ++i) {
+    const std::string name = std::to_string(i);
+    tensors.Info(name, {0}, 24, 0);
+    keys.Key<uint8_t>(name, 0, 0);
+    texts.Text(name, "");
+    arrays.Array<uint8_t>(name, 0, {});
+  }
+  for (testing::GgufBuilder* b : {&tensors, &keys, &texts, &arrays}) {
+    ExpectRefused(AsSmallAsAllowed(EndBadly(*b).Header()), ids);
+  }
+  // Tensors of a byte each, all of which are read before the last one is found damaged.
+  testing::GgufBuilder bytes;
+  bytes.U32("general.alignment", 1);
+  constexpr uint64_t kBytes = 130000;
+  for (uint64_t i = 0; i < kBytes; ++i) bytes.Info(std::to_string(i), {1}, 24, i);
+  Qpack qpack = AsSmallAsAllowed(bytes.Header(), Bytes(kBytes, 7));
+  qpack.segments.back().raw[kBytes - 1] ^= 1;
+  ExpectRefused(qpack, {"qpack.segment"});
 }
 
 TEST(QpackAttacks, TensorsLargerThanTheFile) {
@@ -246,16 +311,35 @@ TEST(QpackAttacks, APieceOfAnotherLength) {
 }
 
 TEST(QpackAttacks, PlanesThatAreNotOfTheirLength) {
-  for (const uint32_t entry : {0u, 4095u, 4097u, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFFFu}) {
+  const Bytes raw(4096, 7);
+  const Segment sound = Segment::Frame(raw, FrameOf(raw));
+  const auto Refuse = [&](const auto& change) {
     Qpack qpack = Sound();
-    StoreLE(qpack.segments[2].payload.data(), entry);
+    qpack.segments[2] = sound;
+    change(qpack.segments[2]);
     ExpectRefused(qpack, {"qpack.segment"});
+  };
+  for (const uint32_t entry : {0u, 4095u, 4096u, 4097u, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFFFu}) {
+    Refuse([&](Segment& segment) { StoreLE(segment.payload.data(), entry); });
   }
-  Qpack qpack = Sound();
-  qpack.segments[2].payload.push_back(0);
-  ExpectRefused(qpack, {"qpack.segment"});
-  qpack.segments[2].payload.clear();
-  ExpectRefused(qpack, {"qpack.segment"});
+  Refuse([](Segment& segment) { segment.payload.push_back(0); });
+  Refuse([](Segment& segment) { segment.payload.clear(); });
+  Refuse([](Segment& segment) { segment.is_stored = true; });
+  // Stored, and shorter or longer than the piece.
+  Refuse([&](Segment& segment) {
+    segment = Segment::Stored(raw);
+    segment.payload.pop_back();
+  });
+  Refuse([&](Segment& segment) {
+    segment = Segment::Stored(raw);
+    segment.payload.push_back(7);
+  });
+  // Table and plane, though that is longer than the piece.
+  Refuse([&](Segment& segment) {
+    segment.payload.clear();
+    PutLE(segment.payload, uint32_t{4096});
+    segment.payload.insert(segment.payload.end(), raw.begin(), raw.end());
+  });
 }
 
 TEST(QpackAttacks, FramesThatClaimMore) {
@@ -288,6 +372,23 @@ TEST(QpackAttacks, FramesThatClaimMore) {
   Refuse(skippable);
 }
 
+// Before 1.0 zstd had seven formats, which the library can be built to read, each with its own bugs.
+TEST(QpackAttacks, FramesOfOldFormats) {
+  const Bytes raw(4096, 7);
+  const Bytes frame = FrameOf(raw);
+  std::vector<Bytes> magics = {{0xFD, 0x2F, 0xB5, 0x1E}, {0x1E, 0xB5, 0x2F, 0xFD}};  // 0.1
+  for (uint8_t version = 0x22; version <= 0x27; ++version) {                         // 0.2 to 0.7
+    magics.push_back({version, 0xB5, 0x2F, 0xFD});
+  }
+  for (const Bytes& magic : magics) {
+    Bytes old = frame;
+    std::copy(magic.begin(), magic.end(), old.begin());
+    Qpack qpack = Sound();
+    qpack.segments[2] = Segment::Frame(raw, old);
+    ExpectRefused(qpack, {"qpack.segment"});
+  }
+}
+
 TEST(QpackAttacks, ATailInPieces) {
   // Only the last segment of the tail may be short: else a file could be cut in many ways.
   Qpack qpack = Sound();
@@ -312,29 +413,40 @@ TEST(QpackAttacks, SegmentsOfImpossibleSize) {
   }
 }
 
-// A terabyte of zeros in 60 MB is a valid file: what is asked for is unpacked, no more.
+// A gigabyte of zeros in 80 KB is a valid file: what is asked for is unpacked, no more. It may be
+// one row.
 TEST(QpackAttacks, DataBombsAreReadInBoundedMemory) {
-  const uint64_t n_pieces = 4096;
-  const Bytes header = testing::GgufBuilder().Info("t", {1 << 20, n_pieces}, 24, 0).Header();
-  Qpack qpack;
-  qpack.header_bytes = header.size();
-  qpack.Add(Segment::Stored(header));
-  qpack.Add(Segment::Stored(Bytes((32 - header.size() % 32) % 32)));
-  const Bytes zeros(1 << 20);
-  const Segment segment = Segment::Frame(zeros, FrameOf(zeros));
-  for (uint64_t i = 0; i < n_pieces; ++i) qpack.Add(segment);
-  const Bytes bytes = qpack.Build();
-  EXPECT_LT(bytes.size(), 600000U);
-  const size_t peak = testing::PeakOf([&] {
-    const auto store = OpenQpack(InMemory(bytes));
-    Bytes row(1 << 20, 1);
-    store->ReadRows(0, n_pieces - 1, 1, row);
-    EXPECT_EQ(row, zeros);
-    const auto stream = UnpackStream(std::make_unique<testing::MemoryStream>(bytes));
-    Bytes buffer(1 << 16);
-    for (int i = 0; i < 1000; ++i) stream->Read(buffer);
-  });
-  EXPECT_LE(peak, kAllowedBytes + 2 * bytes.size());
+  constexpr uint64_t kPieces = 1024, kPieceBytes = 1 << 20;
+  for (const std::vector<uint64_t>& shape :
+       {std::vector<uint64_t>{kPieceBytes, kPieces}, std::vector<uint64_t>{kPieceBytes * kPieces}}) {
+    // The name is so long that no padding follows.
+    const Bytes header =
+        testing::GgufBuilder().Info(std::string(shape.size() == 1 ? 8 : 32, 't'), shape, 24, 0)
+            .Header();
+    ASSERT_EQ(header.size() % 32, 0U);
+    Qpack qpack;
+    qpack.header_bytes = header.size();
+    qpack.Add(Segment::Stored(header));
+    const Bytes zeros(kPieceBytes);
+    const Segment segment = Segment::Frame(zeros, FrameOf(zeros));
+    for (uint64_t i = 0; i < kPieces; ++i) qpack.Add(segment);
+    const Bytes bytes = qpack.Build();
+    EXPECT_LT(bytes.size(), 130000U);
+    const size_t peak = testing::PeakOf([&] {
+      const auto store = OpenQpack(InMemory(bytes));
+      if (shape.size() == 2) {
+        Bytes row(kPieceBytes, 1);
+        store->ReadRows(0, kPieces - 1, 1, row);
+        EXPECT_EQ(row, zeros);
+      }
+      EXPECT_EQ(store->HashTensor(0), HashOfZeros(kPieces * kPieceBytes));
+      const auto stream = UnpackStream(std::make_unique<testing::MemoryStream>(bytes));
+      Bytes buffer(1 << 16);
+      for (int i = 0; i < 1000; ++i) stream->Read(buffer);
+      EXPECT_TRUE(CheckQpack(InMemory(bytes)).empty());
+    });
+    EXPECT_LE(peak, kAllowedBytes + 2 * bytes.size());
+  }
 }
 
 // ---- The integrity trailer ----
@@ -381,9 +493,9 @@ TEST(TrailerAttacks, FewerHashesThanTensors) {
 
 TEST(TrailerAttacks, ATrailerOfExabytes) {
   Bytes bytes = Sealed();
-  for (const uint64_t length : {uint64_t{1} << 62, ~uint64_t{0}, uint64_t{39}, uint64_t{0}}) {
+  for (const uint64_t length : {uint64_t{1} << 62, ~uint64_t{0}, uint64_t{47}, uint64_t{0}}) {
     StoreLE(&bytes[bytes.size() - 16], length);
-    const Bytes before(bytes.end() - 56, bytes.end() - 8);
+    const Bytes before(bytes.end() - ptrdiff_t{TrailerBytes(2)}, bytes.end() - 8);
     StoreLE(&bytes[bytes.size() - 8], Xxh3(before));
     const size_t peak = testing::PeakOf(
         [&] { EXPECT_EQ(TrailerIds(bytes), std::vector<std::string>{"trailer.damaged"}); });
@@ -394,6 +506,8 @@ TEST(TrailerAttacks, ATrailerOfExabytes) {
 TEST(TrailerAttacks, AnotherFilesTrailer) {
   IntegrityTrailer forged = *FindTrailer(Sealed());
   forged.header_hash ^= 1;
+  EXPECT_EQ(TrailerIds(Sealed(&forged)), std::vector<std::string>{"trailer.metadata"});
+  forged.infos_hash ^= 1;
   EXPECT_EQ(TrailerIds(Sealed(&forged)), std::vector<std::string>{"trailer.header"});
 }
 

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 #include <zstd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <fstream>
@@ -22,7 +23,7 @@ inline void Expect(bool condition, const char* what) {
   if (!condition) throw std::runtime_error(what);
 }
 
-// A type as the table "Planes" of QPACK.md has it.
+// A type as the table of "Groups and planes" of QPACK.md has it.
 struct Type {
   uint64_t elems = 1, bytes = 1;
   std::vector<std::string> fields;
@@ -68,56 +69,78 @@ class Reader {
   uint64_t at_ = 0;
 };
 
-// Where the data of each tensor lies in a GGUF file, and of which type it is.
+// The data of a tensor in a GGUF file.
 struct Extent {
   uint64_t begin, bytes;
   uint32_t type;
 };
 
-inline std::vector<Extent> ExtentsOf(const Bytes& header, const std::map<uint32_t, Type>& types) {
-  Reader in(header);
-  in.Take(4);
-  const auto version = in.Get<uint32_t>();
-  const auto Size = [&]() -> uint64_t {
-    return version == 1 ? in.Get<uint32_t>() : in.Get<uint64_t>();
-  };
-  const auto Text = [&] {
-    const uint64_t n = Size();
-    return std::string(reinterpret_cast<const char*>(in.Take(n)), n);
-  };
-  constexpr uint64_t kScalarBytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-  const uint64_t n_tensors = Size(), n_keys = Size();
-  uint64_t alignment = 32;
-  for (uint64_t i = 0; i < n_keys; ++i) {
-    const std::string key = Text();
-    uint32_t type = in.Get<uint32_t>();
-    uint64_t count = 1;
-    if (type == 9) {
-      type = in.Get<uint32_t>();
-      count = Size();
+constexpr uint64_t kScalarBytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+
+// Finds the extents ("Outline"). The sums of this reader may wrap where the header lies: it trusts.
+class Outline {
+ public:
+  Outline(const Bytes& header, const std::map<uint32_t, Type>& types) : in_(header) {
+    in_.Take(4);
+    version_ = in_.Get<uint32_t>();
+    const uint64_t n_tensors = Size(), n_keys = Size();
+    uint64_t alignment = 32;
+    for (uint64_t i = 0; i < n_keys; ++i) {
+      const std::string key = Text();
+      const auto type = in_.Get<uint32_t>();
+      if (key == "general.alignment") {
+        alignment = 0;
+        std::memcpy(&alignment, in_.Take(kScalarBytes[type]), kScalarBytes[type]);
+      } else {
+        SkipValue(type);
+      }
     }
-    if (key == "general.alignment") {
-      alignment = in.Get<uint32_t>();
-    } else if (type == 8) {
-      for (uint64_t k = 0; k < count; ++k) Text();
-    } else {
-      in.Take(count * kScalarBytes[type]);
+    for (uint64_t i = 0; i < n_tensors; ++i) {
+      Text();
+      uint64_t n_elems = 1;
+      for (uint32_t n_dims = in_.Get<uint32_t>(); n_dims > 0; --n_dims) n_elems *= Size();
+      const auto id = in_.Get<uint32_t>();
+      const auto offset = in_.Get<uint64_t>();
+      const auto type = types.find(id);
+      if (type == types.end() || n_elems % type->second.elems != 0 || n_elems == 0) continue;
+      extents.push_back({offset, n_elems / type->second.elems * type->second.bytes, id});
     }
+    Expect(in_.at() == header.size(), "header_bytes");
+    const uint64_t data = (in_.at() + alignment - 1) / alignment * alignment;
+    for (Extent& extent : extents) extent.begin += data;
+    std::stable_sort(extents.begin(), extents.end(),
+                     [](const Extent& a, const Extent& b) { return a.begin < b.begin; });
+    std::vector<Extent> kept;
+    for (const Extent& extent : extents) {
+      if (kept.empty() || extent.begin >= kept.back().begin + kept.back().bytes) {
+        kept.push_back(extent);
+      }
+    }
+    extents = kept;
   }
+
   std::vector<Extent> extents;
-  for (uint64_t i = 0; i < n_tensors; ++i) {
-    Text();
-    uint64_t n_elems = 1;
-    for (uint32_t n_dims = in.Get<uint32_t>(); n_dims > 0; --n_dims) n_elems *= Size();
-    const auto id = in.Get<uint32_t>();
-    const Type& type = types.at(id);
-    const auto offset = in.Get<uint64_t>();
-    extents.push_back({offset, n_elems / type.elems * type.bytes, id});
+
+ private:
+  uint64_t Size() { return version_ == 1 ? in_.Get<uint32_t>() : in_.Get<uint64_t>(); }
+  std::string Text() {
+    const uint64_t n = Size();
+    return std::string(reinterpret_cast<const char*>(in_.Take(n)), n);
   }
-  const uint64_t data = (in.at() + alignment - 1) / alignment * alignment;
-  for (Extent& extent : extents) extent.begin += data;
-  return extents;
-}
+  void SkipValue(uint32_t type) {
+    if (type == 8) {
+      Text();
+    } else if (type == 9) {
+      const auto elem_type = in_.Get<uint32_t>();
+      for (uint64_t n = Size(); n > 0; --n) SkipValue(elem_type);
+    } else {
+      in_.Take(kScalarBytes[type]);
+    }
+  }
+
+  Reader in_;
+  uint32_t version_ = 0;
+};
 
 // Puts one field of `n` blocks in its place, from the planes that begin at `from`.
 inline void JoinField(const std::string& field, uint64_t offset, uint64_t block_bytes, uint64_t n,
@@ -137,45 +160,28 @@ inline void JoinField(const std::string& field, uint64_t offset, uint64_t block_
   }
 }
 
-// Reads the next segment: `raw_bytes` bytes of GGUF of the given type.
-inline Bytes ReadSegment(Reader& in, const Bytes& file, uint64_t index, uint64_t raw_bytes,
-                         const Type& type) {
-  const uint64_t begin = in.at();
-  Expect(in.Get<uint32_t>() == raw_bytes, "raw_bytes");
-  const auto packed_bytes = in.Get<uint32_t>();
-  const auto raw_hash = in.Get<uint64_t>();
-  const uint64_t payload_end = in.at() + packed_bytes;
-  const uint64_t n = raw_bytes / type.bytes;
-  // The bytes of each plane.
-  std::vector<uint64_t> plane_bytes;
-  for (const std::string& field : type.fields) {
-    if (field[0] == 'r' || field[0] == 'i') {
-      plane_bytes.insert(plane_bytes.end(), std::stoul(field.substr(1)), n);
-    } else {
-      plane_bytes.push_back(n * std::stoul(field));
-    }
-  }
-  std::vector<uint32_t> table;
-  for (size_t i = 0; i < plane_bytes.size(); ++i) table.push_back(in.Get<uint32_t>());
+// Decodes the planes of a group of `n` blocks from the entries of the table and what follows it.
+inline Bytes ReadGroup(const Type& type, uint64_t n, Reader& table, Reader& coded_planes) {
   Bytes planes;
-  for (size_t i = 0; i < plane_bytes.size(); ++i) {
-    const uint32_t coded_bytes = table[i] & 0x7FFFFFFF;
-    const uint8_t* coded = in.Take(coded_bytes);
-    Bytes plane(plane_bytes[i]);
-    if ((table[i] >> 31) != 0) {
-      Expect(ZSTD_decompress(plane.data(), plane.size(), coded, coded_bytes) == plane.size(),
-             "zstd");
-    } else {
-      Expect(coded_bytes == plane.size(), "stored plane");
-      std::memcpy(plane.data(), coded, coded_bytes);
+  for (const std::string& field : type.fields) {
+    const bool is_number = field[0] == 'r' || field[0] == 'i';
+    const uint64_t width = std::stoul(is_number ? field.substr(1) : field);
+    for (uint64_t k = 0; k < (is_number ? width : 1); ++k) {
+      const auto entry = table.Get<uint32_t>();
+      const uint32_t coded_bytes = entry & 0x7FFFFFFF;
+      const uint8_t* coded = coded_planes.Take(coded_bytes);
+      Bytes plane(is_number ? n : n * width);
+      if ((entry >> 31) != 0) {
+        Expect(ZSTD_decompress(plane.data(), plane.size(), coded, coded_bytes) == plane.size(),
+               "zstd");
+      } else {
+        Expect(coded_bytes == plane.size(), "stored plane");
+        std::memcpy(plane.data(), coded, coded_bytes);
+      }
+      planes.insert(planes.end(), plane.begin(), plane.end());
     }
-    planes.insert(planes.end(), plane.begin(), plane.end());
   }
-  Expect(in.at() == payload_end, "packed_bytes");
-  Bytes hashed(&file[begin], &file[payload_end]);
-  for (int i = 0; i < 8; ++i) hashed.push_back(static_cast<uint8_t>(index >> 8 * i));
-  Expect(in.Get<uint64_t>() == XXH3_64bits(hashed.data(), hashed.size()), "hash");
-  Bytes out(raw_bytes);
+  Bytes out(n * type.bytes);
   uint64_t offset = 0, done = 0;
   for (const std::string& field : type.fields) {
     const bool is_number = field[0] == 'r' || field[0] == 'i';
@@ -184,7 +190,6 @@ inline Bytes ReadSegment(Reader& in, const Bytes& file, uint64_t index, uint64_t
     offset += width;
     done += n * width;
   }
-  Expect(XXH3_64bits(out.data(), out.size()) == raw_hash, "raw_hash");
   return out;
 }
 
@@ -199,30 +204,75 @@ inline Bytes Unpack(const Bytes& file, const std::map<uint32_t, Type>& types) {
   const Type plain{1, 1, {"1"}};
   Bytes out;
   std::vector<uint32_t> directory;
-  const auto Region = [&](uint64_t end, const Type& type) {
-    const uint64_t piece = segment_bytes / type.bytes * type.bytes;
-    while (out.size() < end) {
-      const uint64_t begin = in.at();
-      const Bytes raw =
-          ReadSegment(in, file, directory.size(), std::min(piece, end - out.size()), type);
-      out.insert(out.end(), raw.begin(), raw.end());
-      directory.push_back(static_cast<uint32_t>(in.at() - begin));
-    }
-  };
-  Region(header_bytes, plain);
-  for (const Extent& extent : ExtentsOf(out, types)) {
-    if (extent.bytes == 0) continue;
-    Region(extent.begin, plain);
-    Region(extent.begin + extent.bytes, types.at(extent.type));
-  }
+  std::vector<Extent> extents;
   while (true) {
+    const uint64_t begin = in.at();
     uint64_t mark = 0;
-    uint32_t raw_bytes = 0;
-    Expect(in.at() + 8 <= file.size(), "no end mark");
-    std::memcpy(&mark, &file[in.at()], 8);
-    std::memcpy(&raw_bytes, &file[in.at()], 4);
+    Expect(begin + 8 <= file.size(), "no end mark");
+    std::memcpy(&mark, &file[begin], 8);
     if (mark == 0) break;
-    Region(out.size() + raw_bytes, plain);
+    const auto raw_bytes = in.Get<uint32_t>();
+    const auto packed_bytes = in.Get<uint32_t>();
+    const auto raw_hash = in.Get<uint64_t>();
+    const uint32_t payload_bytes = packed_bytes & 0x7FFFFFFF;
+    const uint8_t* start = in.Take(payload_bytes);
+    const Bytes payload(start, start + payload_bytes);
+    Bytes hashed(&file[begin], &file[begin] + (in.at() - begin));
+    for (int i = 0; i < 8; ++i) hashed.push_back(static_cast<uint8_t>(directory.size() >> 8 * i));
+    Expect(in.Get<uint64_t>() == XXH3_64bits(hashed.data(), hashed.size()), "hash");
+
+    // The piece: where it must end, unless the file ends before.
+    if (out.size() == header_bytes && header_bytes != 0) extents = Outline(out, types).extents;
+    uint64_t end = out.size() + segment_bytes;
+    if (out.size() < header_bytes) end = std::min(end, header_bytes);
+    for (const Extent& extent : extents) {
+      if (extent.begin < end && end < extent.begin + extent.bytes) {
+        end -= (end - extent.begin) % types.at(extent.type).bytes;
+      }
+    }
+    const uint64_t piece_begin = out.size();
+    Expect(piece_begin + raw_bytes <= end, "raw_bytes");
+    const bool is_last = piece_begin + raw_bytes < end;
+    end = piece_begin + raw_bytes;
+
+    Bytes piece(raw_bytes);
+    if ((packed_bytes >> 31) != 0) {
+      Expect(payload.size() == raw_bytes, "stored piece");
+      piece = payload;
+    } else {
+      // What each byte is: 0, or one more than the id of its block's type.
+      std::vector<uint32_t> kinds(raw_bytes);
+      for (const Extent& extent : extents) {
+        for (uint64_t at = std::max(extent.begin, piece_begin);
+             at < std::min(extent.begin + extent.bytes, end); ++at) {
+          kinds[at - piece_begin] = extent.type + 1;
+        }
+      }
+      std::map<uint32_t, std::vector<uint64_t>> groups;  // places of their bytes
+      for (uint64_t i = 0; i < raw_bytes; ++i) groups[kinds[i]].push_back(i);
+      uint64_t n_planes = 0;
+      for (const auto& [kind, places] : groups) {
+        for (const std::string& field : (kind == 0 ? plain : types.at(kind - 1)).fields) {
+          n_planes += field[0] == 'r' || field[0] == 'i' ? std::stoul(field.substr(1)) : 1;
+        }
+      }
+      Reader table(payload), coded(payload);
+      coded.Take(4 * n_planes);
+      for (const auto& [kind, places] : groups) {
+        const Type& type = kind == 0 ? plain : types.at(kind - 1);
+        const Bytes blocks = ReadGroup(type, places.size() / type.bytes, table, coded);
+        Expect(blocks.size() == places.size(), "whole blocks");
+        for (uint64_t i = 0; i < places.size(); ++i) piece[places[i]] = blocks[i];
+      }
+      Expect(coded.at() == payload.size(), "packed_bytes");
+      Expect(payload.size() < raw_bytes, "a payload that is no shorter");
+    }
+    Expect(XXH3_64bits(piece.data(), piece.size()) == raw_hash, "raw_hash");
+    out.insert(out.end(), piece.begin(), piece.end());
+    directory.push_back(static_cast<uint32_t>(in.at() - begin));
+    if (!is_last) continue;
+    std::memcpy(&mark, &file[in.at()], 8);
+    Expect(mark == 0, "a short piece that is not the last one");
   }
   in.Take(8);
   const uint64_t begin = in.at();

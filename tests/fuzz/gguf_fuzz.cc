@@ -15,6 +15,7 @@
 #include "formats/gguf_reader.h"
 #include "formats/gguf_writer.h"
 #include "formats/integrity_trailer.h"
+#include "formats/verifying_store.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -168,7 +169,8 @@ void CheckValidFile(const quern::GgufFile& file, ByteView bytes) {
   const auto piped = quern::ReadGgufStream(std::make_unique<Pipe>(bytes));
   const auto piped_again = quern::ReadGgufStream(std::make_unique<Pipe>(bytes));
   const std::string end = EndOf(*piped_again);
-  Require(EndOf(*file.Walk()) == end);
+  const quern::VerifyingStore verifying(Open(bytes));
+  Require(EndOf(*verifying.Walk()) == end);
   if (end.empty()) Require(Written(*piped, 1) == written);
   // Written and read again: the same.
   const auto again = Open(written);

@@ -5,8 +5,11 @@
 #include <memory>
 
 #include "formats/core/hash.h"
+#include "formats/gguf_outline.h"
 #include "formats/qpack_format.h"
+#include "formats/qpack_layout.h"
 #include "formats/qpack_reader.h"
+#include "formats/qpack_segment.h"
 #include "formats/qpack_writer.h"
 #include "tests/fuzz/fuzz_support.h"
 
@@ -81,44 +84,88 @@ Bytes Repacked(ByteView gguf, uint32_t segment_bytes) {
 }
 
 // Makes all hashes, the directory and the footer those of the segments as they are.
-Bytes Repaired(ByteView qpack) {
-  Bytes out(qpack.begin(), qpack.end());
-  if (out.size() < kQpackPrologueBytes) return out;
-  StoreLE(&out[24], Xxh3(ByteView(out).first(24)));
-  std::vector<uint32_t> directory;
-  uint64_t at = kQpackPrologueBytes, gguf_bytes = 0;
-  while (out.size() - at >= kQpackSegmentFrameBytes) {
-    const uint32_t raw_bytes = LoadLE<uint32_t>(&out[at]);
-    const uint64_t packed_bytes = LoadLE<uint32_t>(&out[at + 4]);
-    if (raw_bytes == 0 && packed_bytes == 0) break;
-    if (packed_bytes > out.size() - at - kQpackSegmentFrameBytes) break;
-    // The hash of a single stored plane is known.
-    if (packed_bytes == uint64_t{raw_bytes} + 4) {
-      StoreLE(&out[at + 8], Xxh3(ByteView(out).subspan(at + 20, raw_bytes)));
-    }
-    Bytes hashed(out.begin() + static_cast<ptrdiff_t>(at),
-                 out.begin() + static_cast<ptrdiff_t>(at + 16 + packed_bytes));
-    hashed.resize(hashed.size() + 8);
-    StoreLE(&hashed[hashed.size() - 8], uint64_t{directory.size()});
-    StoreLE(&out[at + 16 + packed_bytes], Xxh3(hashed));
-    directory.push_back(static_cast<uint32_t>(kQpackSegmentFrameBytes + packed_bytes));
-    gguf_bytes += raw_bytes;
-    at += kQpackSegmentFrameBytes + packed_bytes;
+class Repairer {
+ public:
+  explicit Repairer(ByteView qpack) : out_(qpack.begin(), qpack.end()) {}
+
+  Bytes Run() {
+    if (out_.size() < kQpackPrologueBytes) return out_;
+    StoreLE(&out_[24], Xxh3(ByteView(out_).first(24)));
+    segment_bytes_ = std::clamp(LoadLE<uint32_t>(&out_[12]), kQpackMinSegmentBytes,
+                                kQpackMaxSegmentBytes);
+    header_bytes_ = LoadLE<uint64_t>(&out_[16]);
+    layout_ = QpackLayout(segment_bytes_);
+    size_t at = kQpackPrologueBytes;
+    while (const size_t n_bytes = RepairSegment(at)) at += n_bytes;
+    out_.resize(at + kQpackEndMarkBytes);
+    std::fill(out_.end() - kQpackEndMarkBytes, out_.end(), uint8_t{0});
+    const size_t begin = out_.size();
+    for (const uint32_t bytes : directory_) Put(bytes);
+    Put(gguf_bytes_);
+    Put(uint64_t{directory_.size()});
+    Put(Xxh3(ByteView(out_).subspan(begin)));
+    out_.insert(out_.end(), kQpackEndMagic.begin(), kQpackEndMagic.end());
+    return std::move(out_);
   }
-  out.resize(at + kQpackEndMarkBytes);
-  std::fill(out.end() - kQpackEndMarkBytes, out.end(), uint8_t{0});
-  const size_t begin = out.size();
-  const auto Put = [&](auto value) {
-    out.resize(out.size() + sizeof value);
-    StoreLE(&out[out.size() - sizeof value], value);
-  };
-  for (const uint32_t bytes : directory) Put(bytes);
-  Put(gguf_bytes);
-  Put(uint64_t{directory.size()});
-  Put(Xxh3(ByteView(out).subspan(begin)));
-  out.insert(out.end(), kQpackEndMagic.begin(), kQpackEndMagic.end());
-  return out;
-}
+
+ private:
+  // Returns the bytes of the segment at `at`, or 0 where there is none.
+  size_t RepairSegment(size_t at) {
+    if (out_.size() - at < kQpackSegmentFrameBytes) return 0;
+    const auto head = QpackSegmentHead::Load(&out_[at]);
+    if (head.raw_bytes == 0 || head.packed_bytes > out_.size() - at - kQpackSegmentFrameBytes) {
+      return 0;
+    }
+    const size_t n_bytes = kQpackSegmentFrameBytes + head.packed_bytes;
+    const MutableByteView segment = MutableByteView(out_).subspan(at, n_bytes);
+    Seal(segment);
+    QpackPiece piece = layout_.PieceAt(directory_.size(), gguf_bytes_, UINT64_MAX);
+    const uint64_t end = gguf_bytes_ + head.raw_bytes;
+    if (gguf_bytes_ < header_bytes_) {
+      piece.bytes =
+          static_cast<uint32_t>(std::min<uint64_t>(piece.bytes, header_bytes_ - gguf_bytes_));
+    } else if (head.raw_bytes < piece.bytes && end >= layout_.least_bytes()) {
+      piece = layout_.PieceAt(piece.segment, gguf_bytes_, end);
+    }
+    Bytes raw(piece.bytes);
+    if (head.raw_bytes == piece.bytes) {
+      // What the decoder makes of it, right or wrong, is what was packed.
+      decoder_.Decode(segment, layout_.ShapeOf(piece), piece.segment, raw);
+      StoreLE(&segment[8], Xxh3(raw));
+      Seal(segment);
+    }
+    directory_.push_back(static_cast<uint32_t>(n_bytes));
+    gguf_bytes_ += head.raw_bytes;
+    if (gguf_bytes_ <= header_bytes_) header_.insert(header_.end(), raw.begin(), raw.end());
+    if (gguf_bytes_ == header_bytes_) ReadOutline();
+    return n_bytes;
+  }
+
+  void ReadOutline() {
+    fuzz::Pipe pipe(header_);
+    if (auto outline = OrRefused([&] { return ReadGgufOutline(pipe); }); outline && *outline) {
+      layout_ = QpackLayout(**std::move(outline), segment_bytes_);
+    }
+  }
+
+  void Seal(MutableByteView segment) const {
+    Bytes hashed(segment.begin(), segment.end());
+    StoreLE(&hashed[hashed.size() - 8], uint64_t{directory_.size()});
+    StoreLE(&segment[segment.size() - 8], Xxh3(hashed));
+  }
+  template <typename T>
+  void Put(T value) {
+    out_.resize(out_.size() + sizeof value);
+    StoreLE(&out_[out_.size() - sizeof value], value);
+  }
+
+  Bytes out_, header_;
+  uint32_t segment_bytes_ = 0;
+  uint64_t header_bytes_ = 0, gguf_bytes_ = 0;
+  QpackLayout layout_{kQpackMinSegmentBytes};
+  std::vector<uint32_t> directory_;
+  QpackSegmentDecoder decoder_;
+};
 
 }  // namespace
 
@@ -126,7 +173,7 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max
                                           unsigned seed) {
   size = LLVMFuzzerMutate(data, size, max_size);
   if (seed % 8 == 0) return size;
-  const Bytes repaired = Repaired({data, size});
+  const Bytes repaired = Repairer({data, size}).Run();
   if (repaired.size() > max_size) return size;
   std::copy(repaired.begin(), repaired.end(), data);
   return repaired.size();
@@ -137,14 +184,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   g_largest_allocation = 0;
   const auto stored = ThroughStore(qpack);
   const auto streamed = ThroughStream(qpack, 1 << 16);
-  // A header takes 4 MiB + 16 times its packed bytes, in vectors that double; what is unpacked
-  // ahead takes 16 MiB.
-  Require(g_largest_allocation <= (size_t{32} << 20) + 64 * size);
+  // A header takes 8 MiB and its packed bytes, what is unpacked ahead 8 MiB.
+  Require(g_largest_allocation <= (size_t{20} << 20) + 16 * size);
   Require(ThroughStream(qpack, 17).has_value() == streamed.has_value());
   if (stored && streamed) Require(*stored == *streamed);
   OrRefused([&] { return CheckQpack(std::make_shared<MemoryBytes>(qpack, "file")).size(); });
   OrRefused([&] { return OpenQpack(std::make_shared<MemoryBytes>(qpack, "file"))->name(); });
   if (!stored || stored->size() == kMaxGgufBytes) return 0;
+  // What ends early is not packed by anybody, but may be read.
+  fuzz::Pipe pipe(*stored);
+  const auto outline = OrRefused([&] { return ReadGgufOutline(pipe); });
+  if (!outline || (*outline && (*outline)->data_end() > stored->size())) return 0;
   for (const uint32_t segment_bytes : {kQpackMinSegmentBytes, kQpackSegmentBytes}) {
     const Bytes again = Repacked(*stored, segment_bytes);
     Require(ThroughStore(again) == stored);

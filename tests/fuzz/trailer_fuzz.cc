@@ -1,11 +1,13 @@
 // GGUF files with an integrity trailer. The mutator repairs what a forger would: the key in the
-// header, the header's hash, tensors' hashes, the trailer's own. Oracles: a walk over the file, a
-// stream and `check` say the same of it; where all say nothing, all hashes really agree.
+// header, the header's hashes, tensors' hashes, the trailer's own. Oracles: a walk over the file, one
+// row after the other, a stream and `check` say the same of it; where all say nothing, all hashes
+// really agree.
 #include <memory>
 
 #include "formats/core/hash.h"
 #include "formats/gguf_reader.h"
 #include "formats/integrity_trailer.h"
+#include "formats/verifying_store.h"
 #include "tests/fuzz/fuzz_support.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
@@ -42,6 +44,23 @@ std::string EndOf(TensorSource& source) {
   return "";
 }
 
+// The same by rows, the last tensor first.
+std::string EndOfReading(const TensorStore& store) {
+  const auto& tensors = store.manifest().tensors;
+  std::string id;
+  for (size_t i = tensors.size(); i-- > 0;) {
+    if (tensors[i].size_bytes() == 0) continue;
+    Bytes row(tensors[i].row_bytes());
+    try {
+      store.ReadRows(i, tensors[i].rows() - 1, 1, row);
+    } catch (const Error& error) {
+      Require(fuzz::IsRefusal(error) && error.id().starts_with("trailer."));
+      id = error.id();
+    }
+  }
+  return id;
+}
+
 ByteView DataOf(const GgufFile& file, ByteView bytes, size_t tensor) {
   const uint64_t n_bytes = file.manifest().tensors[tensor].size_bytes();
   return n_bytes == 0 ? ByteView() : bytes.subspan(file.tensor_offset(tensor), n_bytes);
@@ -63,9 +82,10 @@ void Repair(Bytes& bytes, unsigned which) {
   uint8_t* trailer = bytes.data() + bytes.size() - n_bytes;
   if ((which & 2) != 0) StoreLE(trailer + 12, static_cast<uint32_t>(n_tensors));
   if ((which & 4) != 0) StoreLE(trailer + 16, Xxh3(ByteView(bytes).first(layout.header_bytes)));
+  if ((which & 32) != 0) StoreLE(trailer + 24, layout.infos_hash);
   if ((which & 8) != 0) {
     for (size_t i = 0; i < n_tensors; ++i) {
-      StoreLE(trailer + 24 + 8 * i, Xxh3(DataOf(*file, bytes, i)));
+      StoreLE(trailer + 32 + 8 * i, Xxh3(DataOf(*file, bytes, i)));
     }
   }
   if ((which & 16) != 0) StoreLE(trailer + n_bytes - 16, n_bytes);
@@ -88,7 +108,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   FindTrailer(bytes);
   const auto file = Open(bytes);
   if (file == nullptr) return 0;
-  const std::string walked = EndOf(*file->Walk());
+  const VerifyingStore verifying(Open(bytes));
+  const std::string walked = EndOf(*verifying.Walk());
+  Require(EndOfReading(verifying) == walked);
   try {
     Require(EndOf(*ReadGgufStream(std::make_unique<fuzz::Pipe>(bytes))) == walked);
   } catch (const Error& error) {
@@ -106,6 +128,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!walked.empty() || !trailer) return 0;
   const auto& tensors = file->manifest().tensors;
   Require(trailer->header_hash == Xxh3(bytes.first(file->layout().header_bytes)));
+  Require(trailer->infos_hash == file->layout().infos_hash);
   Require(trailer->tensor_hashes.size() == tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i) {
     Require(trailer->tensor_hashes[i] == Xxh3(DataOf(*file, bytes, i)));
