@@ -161,6 +161,7 @@ TorchCheckpoint TorchCheckpoint::Open(const RandomAccessBytes& bytes,
   CheckContainer(bytes);
   TorchCheckpoint checkpoint(ZipArchive::Open(bytes), options.verify_crc);
   const ZipArchive& archive = checkpoint.archive_;
+  const bool verify_crc = checkpoint.verify_crc_;
   const std::string_view prefix = FindPrefix(archive);
   if (archive.Find(fmt::format("{}/constants.pkl", prefix)) != nullptr) {
     throw UnsupportedError("torch.torchscript", "file is a TorchScript program, no checkpoint")
@@ -168,10 +169,10 @@ TorchCheckpoint TorchCheckpoint::Open(const RandomAccessBytes& bytes,
         .Hint("save the weights alone: torch.save(torch.jit.load(FILE).state_dict(), NEW)");
   }
   archive.RequireStored();
-  CheckVersion(archive, prefix, options.verify_crc);
-  CheckByteOrder(archive, prefix, options.verify_crc);
+  CheckVersion(archive, prefix, verify_crc);
+  CheckByteOrder(archive, prefix, verify_crc);
   TorchStateDict state =
-      ReadTorchStateDict(ReadPickle(archive, prefix, options.verify_crc), archive, prefix);
+      ReadTorchStateDict(ReadPickle(archive, prefix, verify_crc), archive, prefix);
   checkpoint.storages_ = std::move(state.storages);
   checkpoint.tensors_ = std::move(state.tensors);
 
@@ -239,6 +240,7 @@ void TorchCheckpoint::AddToSum(size_t storage, uint64_t begin, ByteView bytes) c
 }
 
 void TorchCheckpoint::VerifyStorageCrc(size_t storage) const {
+  if (!has_sums()) return;
   Sum& sum = sums_[storage];
   const std::lock_guard lock(sum.mutex);
   if (sum.verified) return;
@@ -247,6 +249,7 @@ void TorchCheckpoint::VerifyStorageCrc(size_t storage) const {
 }
 
 void TorchCheckpoint::VerifyAllCrcs() const {
+  if (!has_sums()) return;
   std::vector<const ZipEntry*> entries;
   for (const ZipEntry& entry : archive_.entries()) entries.push_back(&entry);
   std::ranges::sort(entries, {}, [](const ZipEntry* entry) { return entry->data_offset; });

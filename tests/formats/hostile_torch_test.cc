@@ -299,22 +299,22 @@ TEST(HostileTorchTest, EveryTruncationIsAnError) {
 
 TEST(HostileTorchTest, EveryFlippedBitIsSeenOrMeansNothing) {
   const std::string good = testing::TinyPth();
-  // What no reader needs: versions, times, attributes, padding, and what the directory says better.
+  // What means nothing, on purpose: versions (PyTorch writes 0 and the newest of zip64), times,
+  // attributes but for symbolic links (which the byte of the maker's system switches on), padding.
   std::vector<bool> means_nothing(good.size());
   const auto ignore = [&](size_t begin, size_t end) {
     std::fill(means_nothing.begin() + static_cast<ptrdiff_t>(begin),
               means_nothing.begin() + static_cast<ptrdiff_t>(end), true);
   };
   struct Place {
-    size_t local, name_bytes, data, descriptor;
+    size_t local, name_bytes, data;
   };
   size_t central = 0x2D2;
-  for (const Place& place : {Place{0, 13, 0x40, 0x157}, Place{0x167, 11, 0x1C0, 0x1CC},
-                             Place{0x1DC, 11, 0x240, 0x246}, Place{0x256, 12, 0x2C0, 0x2C2}}) {
+  for (const Place& place : {Place{0, 13, 0x40}, Place{0x167, 11, 0x1C0}, Place{0x1DC, 11, 0x240},
+                             Place{0x256, 12, 0x2C0}}) {
     ignore(place.local + 4, place.local + 6);
-    ignore(place.local + 10, place.local + 26);
+    ignore(place.local + 10, place.local + 14);
     ignore(place.local + 30 + place.name_bytes, place.data);
-    ignore(place.descriptor, place.descriptor + 16);
     ignore(central + 4, central + 8);
     ignore(central + 12, central + 16);
     ignore(central + 36, central + 42);
@@ -359,3 +359,6 @@ TEST(HostileTorchTest, RandomDamageNeverCrashes) {
 
 }  // namespace
 }  // namespace quern
+  // The last entry has two bytes: its local sizes, left at zero, become the true ones by one bit.
+  ignore(0x256 + 18, 0x256 + 19);
+  ignore(0x256 + 22, 0x256 + 23);
