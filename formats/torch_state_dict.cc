@@ -175,7 +175,13 @@ class StateDictReader {
           .Found(std::to_string(strides.size()))
           .Expected(std::to_string(sizes.size()));
     }
-    for (const PickleValue size : sizes) tensor.shape.push_back(Size(size, "torch.shape", "size"));
+    for (const PickleValue size : sizes) {
+      if (size.kind() == Kind::kBigInt && !pickle_.IsNegative(size)) {
+        throw Fail("torch.tensor-too-large", "tensor is far larger than its storage")
+            .Found("a dimension of " + pickle_.Describe(size));
+      }
+      tensor.shape.push_back(Size(size, "torch.shape", "size"));
+    }
     for (const PickleValue stride : strides) {
       tensor.strides.push_back(Size(stride, "torch.stride", "stride"));
     }
@@ -222,11 +228,29 @@ class StateDictReader {
     const size_t n_args = symbol == TorchSymbol::kRebuild     ? 4
                           : symbol == TorchSymbol::kRebuildV2 ? 6
                                                               : 7;
-    if (!is_known || rebuild.args.size() < n_args ||
+    const size_t n_optional = symbol == TorchSymbol::kRebuild ? 0 : 1;
+    if (!is_known || rebuild.args.size() < n_args || rebuild.args.size() > n_args + n_optional ||
         rebuild.args[0].kind() != Kind::kPersistentId) {
       throw BadArguments(rebuild.function, rebuild.args.size());
     }
+    if (rebuild.args.size() > n_args) RefuseMetadata(rebuild, rebuild.args.back());
     return rebuild;
+  }
+  // A tensor may say that its elements are to be negated or conjugated when they are read: a view
+  // that PyTorch made without touching the storage. Nothing else is known to stand there.
+  void RefuseMetadata(const Rebuild& rebuild, PickleValue metadata) const {
+    if (metadata.kind() == Kind::kNone) return;
+    if (metadata.kind() != Kind::kDict) throw BadArguments(rebuild.function, rebuild.args.size());
+    const auto key = pickle_.Items(metadata).Next();
+    if (!key) return;
+    throw UnsupportedError("torch.unsupported-tensor",
+                           "tensor is a lazy view, not stored as the values that it shows")
+        .File(file_)
+        .Where("tensor " + Quoted(name_))
+        .Found("metadata " +
+               (key->kind() == Kind::kText ? Quoted(pickle_.Text(*key)) : pickle_.Describe(*key)))
+        .Expected("no metadata")
+        .Hint("save it again after tensor.resolve_neg().resolve_conj()");
   }
   Error BadArguments(PickleValue function, uint64_t n_args) const {
     return Fail("torch.tensor-args", "tensor is made in a way that PyTorch never writes")
@@ -257,7 +281,7 @@ class StateDictReader {
     }
     throw Fail(id, fmt::format("{} cannot be used", what))
         .Found(pickle_.Describe(value))
-        .Expected("an integer, not negative");
+        .Expected("an integer of at most 51 bits, not negative");
   }
 
   // --- its storage ------------------------------------------------------------------------------
@@ -277,8 +301,8 @@ class StateDictReader {
       throw UnsupportedError("torch.dtype", "elements are no plain numbers")
           .File(file_)
           .Where("tensor " + Quoted(name_))
-          .Found(pickle_.Describe(id[1]))
-          .Hint("save the tensor dequantized");
+          .Found(pickle_.Describe(rebuild.symbol == TorchSymbol::kRebuildV3 ? rebuild.args[6] : id[1]))
+          .Hint("save the tensor dequantized, as float16, bfloat16 or float32");
     }
     tensor.dtype = element.dtype;
     tensor.dtype_name = element.name;
