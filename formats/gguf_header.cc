@@ -216,6 +216,7 @@ class HeaderParser {
           .Expected(fmt::format("at most {}", Bytes(kGgufMaxKeyBytes)));
     }
     name_ = entry.key;
+    if (name_.find('\0') != std::string::npos) throw Data("gguf.key", "key holds a NUL byte");
     if (HasControlBytes(name_)) throw Data("gguf.key", "key holds control characters");
     if (!IsUtf8(name_)) throw Data("gguf.key", "key is not UTF-8");
     entry.value = ReadValue();
