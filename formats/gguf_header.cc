@@ -67,7 +67,10 @@ class HeaderParser {
                          : fmt::format("{} {}", kind, Quoted(name_));
   }
   Error Placed(Error error) const {
-    error.File(Escaped(stream_.name(), 4096));
+    error.File(Escaped(stream_.name(), 4096))
+        .Hint(error.code() == ErrorCode::kData
+                  ? "the file is damaged or made to mislead: fetch it again, or convert the model anew"
+                  : "a newer quern may read it, or convert the model anew");
     return place_ == Place::kWhole ? error : error.Where(Where()).Offset(stream_.position());
   }
   Error Data(std::string_view id, std::string_view what) const {
