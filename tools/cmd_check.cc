@@ -77,9 +77,17 @@ class CheckCommand final : public Command {
     if (no_weights_) return findings;
     IntegrityOptions options{.threads = session.threads, .progress = &session.terminal};
     if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
-    Append(CheckStorageSums(path_, &session.terminal), findings);
+    Append(CheckSums(path_, &session.terminal), findings);
     if (FindContainer(kind) != nullptr && !HasErrors(findings)) {
       Append(CheckModelFile(path_, &session.terminal), findings);
+    }
+    // The whole cannot be opened, but the weights of its sound shards can be looked at.
+    const auto check_parts = [&] {
+      for (const auto& part : OpenSoundParts(path_)) Append(CheckWeights(*part, options), findings);
+    };
+    if (IsLoneShard(path_)) {
+      check_parts();
+      return findings;
     }
     try {
       Append(CheckWeights(*OpenCheckpoint(path_, no_sums), options), findings);
@@ -87,8 +95,7 @@ class CheckCommand final : public Command {
       // What keeps the checkpoint from opening was found above, unless only opening sees it.
       if (error.code() == ErrorCode::kMemory || error.code() == ErrorCode::kBug) throw;
       if (!HasErrors(findings)) findings.push_back(FindingFrom(error));
-      // The whole cannot be opened, but the weights of its sound shards can be looked at.
-      for (const auto& part : OpenSoundParts(path_)) Append(CheckWeights(*part, options), findings);
+      check_parts();
     }
     return findings;
   }
@@ -100,6 +107,7 @@ class CheckCommand final : public Command {
       case FileKind::kGguf:
       case FileKind::kQpack:
       case FileKind::kTorchZip:
+      case FileKind::kSafetensors:
         return;
       default: {
         const InputFile file(path_);
