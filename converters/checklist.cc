@@ -5,9 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <map>
+#include <set>
 
+#include "converters/converters.h"
 #include "converters/faults.h"
 #include "converters/hf_folder.h"
+#include "converters/side_file.h"
 #include "formats/core/file.h"
 
 namespace quern {
@@ -17,6 +21,7 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxChecklistBytes = 1u << 20;
 constexpr uint64_t kReadBytes = 1u << 20;
+constexpr std::string_view kChecklist = "checklist.chk";
 
 // Returns the MD5 of the file, in lower-case hex. Requires nothing of the whole fitting in memory.
 std::string Md5OfFile(const InputFile& file, Progress* progress) {
@@ -48,7 +53,8 @@ ChecklistEntry ParseLine(std::string_view line) {
     if (c >= 'A' && c <= 'F') c = static_cast<char>(c - 'A' + 'a');
     if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) return {};
   }
-  const std::string_view name = line.substr(kDigits + 2);
+  std::string_view name = line.substr(kDigits + 2);
+  if (name.starts_with("./")) name.remove_prefix(2);  // as `md5sum ./*` writes it
   // Names are never used as paths out of the folder.
   if (name == "." || name == ".." || name.find_first_of(std::string_view("/\0", 2)) != name.npos) {
     return {};
@@ -66,51 +72,26 @@ std::string Join(const std::string& folder, std::string_view name) {
   return (fs::path(folder) / name).string();
 }
 
-void ReadTask(const std::string& folder, std::string_view name, std::vector<Task>& tasks) {
+bool HasChecklist(const std::string& folder) {
   std::error_code error;
-  const std::string path = Join(folder, name);
-  if (!fs::is_regular_file(path, error)) return;
-  tasks.push_back({path, folder, ParseChecklist(ReadWholeFile(path, kMaxChecklistBytes))});
+  return fs::exists(Join(folder, kChecklist), error);
 }
 
-void VerifyEntry(const Task& task, const ChecklistEntry& entry, Progress* progress,
-                 Faults& faults) {
-  const std::string path = Join(task.folder, entry.file);
-  std::error_code error;
-  if (!fs::exists(path, error)) {
-    faults.Add(DataError("checklist.missing-file", "a file of the checklist is missing")
-                   .File(task.path)
-                   .Where("entry " + Quoted(entry.file))
-                   .Hint("download it again"));
-    return;
-  }
-  const std::string md5 = Md5OfFile(InputFile(path), progress);
-  if (md5 == entry.md5) return;
-  const std::string expected = entry.md5 + " by " + task.path;
-  // Meta corrected params.json of several releases and left the checklist as it was.
-  if (entry.file == "params.json") {
-    faults.Warn(DataError("checklist.md5",
-                          "MD5 differs from the checklist, which is stale for params.json in some "
-                          "releases")
-                    .File(path)
-                    .Found(md5)
-                    .Expected(expected)
-                    .Hint("compare params.json with the model card"));
-    return;
-  }
-  faults.Add(DataError("checklist.md5", "MD5 differs from the checklist")
-                 .File(path)
-                 .Found(md5)
-                 .Expected(expected)
-                 .Hint("the file is damaged or of another release; download it again"));
-}
-
-// Returns the checklists that exist for the folder.
-std::vector<Task> ReadTasks(const std::string& folder) {
+// A checklist that cannot be read is a fault.
+std::vector<Task> ReadTasks(const std::string& folder, Faults& faults) {
   std::vector<Task> tasks;
-  ReadTask(folder, "checklist.chk", tasks);
-  ReadTask(folder, "tokenizer_checklist.chk", tasks);
-  ReadTask(Join(folder, ".."), "tokenizer_checklist.chk", tasks);
+  for (const std::string& path : ChecklistPaths(folder)) {
+    faults.Try([&] {
+      Checklist list = ParseChecklist(ReadSideFile(path, kMaxChecklistBytes, "a checklist"));
+      if (list.entries.empty()) {
+        throw DataError("checklist.empty", "checklist lists no files")
+            .File(path)
+            .Expected("lines of 32 hex digits, two spaces and a file name, as md5sum prints them")
+            .Hint("download it again");
+      }
+      tasks.push_back({path, fs::path(path).parent_path().string(), std::move(list)});
+    });
+  }
   return tasks;
 }
 
@@ -118,27 +99,109 @@ Error NoChecklist(const std::string& folder) {
   return DataError("checklist.absent", "no checklist.chk, so no sums to compare").File(folder);
 }
 
-void VerifyTasks(const std::vector<Task>& tasks, Progress* progress, Faults& faults) {
-  uint64_t total_bytes = 0;
-  for (const Task& task : tasks) {
-    for (const ChecklistEntry& entry : task.list.entries) {
+// Compares files with checklists. A file that is listed again is not read again.
+class Verifier {
+ public:
+  Verifier(Progress* progress, Faults& faults) : progress_(progress), faults_(faults) {}
+
+  void Verify(const std::vector<Task>& tasks) {
+    std::set<std::string> paths;
+    for (const Task& task : tasks) {
+      for (const ChecklistEntry& entry : task.list.entries) {
+        paths.insert(Join(task.folder, entry.file));
+      }
+    }
+    uint64_t total_bytes = 0;
+    for (const std::string& path : paths) {
       std::error_code error;
-      const uint64_t size = fs::file_size(Join(task.folder, entry.file), error);
+      const uint64_t size = fs::file_size(path, error);
       if (!error) total_bytes += size;
     }
+    if (progress_) progress_->Begin("verify MD5", total_bytes, "bytes");
+    for (const Task& task : tasks) {
+      for (const size_t line : task.list.malformed_lines) {
+        faults_.Warn(DataError("checklist.line", "a line is not of md5sum's form")
+                         .File(task.path)
+                         .Where("line " + std::to_string(line)));
+      }
+      for (const ChecklistEntry& entry : task.list.entries) VerifyEntry(task, entry);
+    }
+    if (progress_) progress_->End();
   }
-  if (progress) progress->Begin("verify MD5", total_bytes, "bytes");
-  for (const Task& task : tasks) {
-    for (const size_t line : task.list.malformed_lines) {
-      faults.Warn(DataError("checklist.line", "a line is not of md5sum's form")
+
+ private:
+  void VerifyEntry(const Task& task, const ChecklistEntry& entry) {
+    const std::string path = Join(task.folder, entry.file);
+    const auto [listed, is_new] = listed_.emplace(path, entry.md5);
+    if (!is_new) {
+      if (listed->second != entry.md5) faults_.Add(Contradiction(task, entry, listed->second));
+      return;
+    }
+    std::error_code error;
+    if (!fs::exists(path, error)) {
+      faults_.Add(DataError("checklist.missing-file", "a file of the checklist is missing")
                       .File(task.path)
-                      .Where("line " + std::to_string(line)));
+                      .Where("entry " + Quoted(entry.file))
+                      .Hint("download it again"));
+      return;
     }
-    for (const ChecklistEntry& entry : task.list.entries) {
-      VerifyEntry(task, entry, progress, faults);
-    }
+    faults_.Try([&] { CompareFile(path, task, entry); });
   }
-  if (progress) progress->End();
+
+  static Error Contradiction(const Task& task, const ChecklistEntry& entry,
+                             const std::string& other_md5) {
+    return DataError("checklist.contradiction", "a file is listed with two sums")
+        .File(task.path)
+        .Where("entry " + Quoted(entry.file))
+        .Found(entry.md5 + " after " + other_md5)
+        .Hint("download the checklist again");
+  }
+
+  void CompareFile(const std::string& path, const Task& task, const ChecklistEntry& entry) {
+    const std::string md5 = Md5OfFile(InputFile(path), progress_);
+    if (md5 == entry.md5) return;
+    const std::string expected = entry.md5 + " by " + task.path;
+    // Meta corrected params.json of several releases and left the checklist as it was.
+    if (entry.file == "params.json") {
+      faults_.Warn(DataError("checklist.md5",
+                             "MD5 differs from the checklist, which is stale for params.json in "
+                             "some releases")
+                       .File(path)
+                       .Found(md5)
+                       .Expected(expected)
+                       .Hint("compare params.json with the model card"));
+      return;
+    }
+    throw DataError("checklist.md5", "MD5 differs from the checklist")
+        .File(path)
+        .Found(md5)
+        .Expected(expected)
+        .Hint("the file is damaged or of another release; download it again");
+  }
+
+  Progress* progress_;
+  Faults& faults_;
+  std::map<std::string, std::string> listed_;  // paths, and the first sum of each
+};
+
+// Returns an error for each file of weights that checklist.chk, if it could be read, does not list.
+std::vector<Error> UnlistedShards(const std::string& folder, const std::vector<Task>& tasks) {
+  const std::string path = Join(folder, kChecklist);
+  const auto task =
+      std::ranges::find_if(tasks, [&](const Task& t) { return t.path == path; });
+  if (task == tasks.end()) return {};
+  std::set<std::string> listed;
+  for (const ChecklistEntry& entry : task->list.entries) listed.insert(entry.file);
+  std::vector<Error> errors;
+  for (const std::string& shard : ShardsOf(folder)) {
+    const std::string name = fs::path(shard).filename().string();
+    if (listed.contains(name)) continue;
+    errors.push_back(DataError("checklist.unlisted", "a file of weights is not in the checklist")
+                         .File(path)
+                         .Expected("an entry " + Quoted(name))
+                         .Hint("the checklist is incomplete or of another release"));
+  }
+  return errors;
 }
 
 }  // namespace
@@ -161,22 +224,35 @@ Checklist ParseChecklist(std::string_view text) {
   return list;
 }
 
-std::vector<Finding> VerifyChecklist(const std::string& folder, Progress* progress) {
-  const std::vector<Task> tasks = ReadTasks(folder);
-  Faults faults;
-  if (tasks.empty()) {
-    if (!IsHfPath(folder)) faults.Note(NoChecklist(folder));
-  } else {
-    VerifyTasks(tasks, progress, faults);
+std::vector<std::string> ChecklistPaths(const std::string& folder) {
+  std::vector<std::string> paths;
+  for (std::string path : {Join(folder, kChecklist), Join(folder, "tokenizer_checklist.chk"),
+                           Join(Join(folder, ".."), "tokenizer_checklist.chk")}) {
+    std::error_code error;
+    if (fs::exists(path, error)) paths.push_back(std::move(path));
   }
+  return paths;
+}
+
+std::vector<Finding> VerifyChecklist(const std::string& folder, Progress* progress) {
+  Faults faults;
+  if (!HasChecklist(folder) && !IsHfPath(folder)) faults.Note(NoChecklist(folder));
+  const std::vector<Task> tasks = ReadTasks(folder, faults);
+  if (!tasks.empty()) Verifier(progress, faults).Verify(tasks);
+  for (const Error& error : UnlistedShards(folder, tasks)) faults.Warn(error);
   return std::move(faults).TakeFindings();
 }
 
 void RequireChecklist(const std::string& folder, Log& log, Progress* progress) {
-  const std::vector<Task> tasks = ReadTasks(folder);
-  if (tasks.empty()) throw NoChecklist(folder).Expected("checklist.chk, as Meta's releases have it");
+  if (!HasChecklist(folder)) {
+    throw NoChecklist(folder).Expected("checklist.chk, as Meta's releases have it");
+  }
   Faults faults;
-  VerifyTasks(tasks, progress, faults);
+  const std::vector<Task> tasks = ReadTasks(folder, faults);
+  faults.ThrowFirst();
+  // Before hashing: that takes minutes.
+  for (const Error& error : UnlistedShards(folder, tasks)) throw error;
+  Verifier(progress, faults).Verify(tasks);
   faults.ThrowFirst();
   faults.LogWarnings(log);
 }

@@ -25,16 +25,22 @@ struct Checklist {
 // but a file in the same folder, are listed as malformed and otherwise ignored.
 Checklist ParseChecklist(std::string_view text);
 
+// Returns the checklists that exist for the folder: checklist.chk, tokenizer_checklist.chk, and
+// the latter one level above.
+std::vector<std::string> ChecklistPaths(const std::string& folder);
+
 // Compares the files of `folder` with its checklist.chk, and tokenizer.model one level above with
-// tokenizer_checklist.chk there, where these exist. A stale sum of params.json and a malformed
-// line are warnings (released checklists have both), a wrong sum or a missing file is an error. A
-// folder in Meta's layout without a checklist gives one note; Hugging Face's have none.
-// Throws: Error kSystem if a file cannot be read.
+// tokenizer_checklist.chk there, where these exist. A stale sum of params.json, a malformed line
+// (released checklists have both) and a file of weights that is not listed are warnings; a wrong
+// sum, a missing file, two sums for one file, and a file or checklist that cannot be read are
+// errors. A folder in Meta's layout without a checklist gives one note; Hugging Face's have none.
 std::vector<Finding> VerifyChecklist(const std::string& folder, Progress* progress = nullptr);
 
 // The same for a pass that is to read only verified files: warnings go to `log`.
-// Throws: Error kData "checklist.md5", "checklist.missing-file" for the first file that is not as its
-// checklist says; "checklist.absent" if there is no checklist; kSystem as VerifyChecklist.
+// Throws: Error kData "checklist.absent" if there is no checklist.chk, "checklist.empty",
+// "input.*" or "file.too-large" if it is none, "checklist.unlisted" for the first file of weights
+// that it does not list; "checklist.md5", "checklist.missing-file" or "checklist.contradiction" for
+// the first file that is not as its checklist says; kSystem if a file cannot be read.
 void RequireChecklist(const std::string& folder, Log& log, Progress* progress = nullptr);
 
 }  // namespace quern

@@ -4,14 +4,17 @@
 #include <array>
 #include <cerrno>
 #include <filesystem>
+#include <iterator>
+#include <optional>
 
+#include "converters/checklist.h"
 #include "converters/gguf_checkpoint.h"
 #include "converters/hf_checkpoint.h"
 #include "converters/meta_checkpoint.h"
 #include "converters/meta_folder.h"
 #include "converters/shard_store.h"
 #include "formats/formats.h"
-#include "formats/torch_checkpoint.h"
+#include "formats/zip_archive.h"
 
 namespace quern {
 namespace {
@@ -61,11 +64,21 @@ constexpr std::array<OtherLayout, 3> kOtherLayouts = {{
     {".metadata", "a distributed checkpoint of torch.distributed"},
 }};
 
-// Returns the files of weights of a checkpoint in several files, and nothing for other paths.
-std::vector<std::string> ShardsOf(const std::string& path) {
-  const ConverterInfo* converter = FindConverter(path);
-  if (converter == nullptr || converter->shards == nullptr) return {};
-  return converter->shards(path);
+// Returns nothing where the archive is malformed: CheckCheckpoint, which opens it as a checkpoint,
+// says so.
+std::optional<ZipArchive> OpenArchive(const InputFile& file) {
+  try {
+    return ZipArchive::Open(file);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::kSystem) throw;
+    return std::nullopt;
+  }
+}
+
+Error CheckedByItself(const std::string& path) {
+  return DataError("check.lone-shard", "a file of weights, checked by itself")
+      .File(path)
+      .Hint("give the checkpoint's folder to have shards, names and shapes checked together");
 }
 
 // Returns the error for a folder that no converter reads.
@@ -120,18 +133,41 @@ std::unique_ptr<TensorStore> OpenCheckpoint(const std::string& path,
   return converter->open(path, options);
 }
 
+std::vector<std::string> ShardsOf(const std::string& path) {
+  const ConverterInfo* converter = FindConverter(path);
+  if (converter != nullptr && converter->shards != nullptr) return converter->shards(path);
+  return IsLoneShard(path) ? std::vector{path} : std::vector<std::string>();
+}
+
+bool IsLoneShard(const std::string& path) {
+  const FileKind kind = DetectKind(path);
+  if (kind != FileKind::kTorchZip && kind != FileKind::kSafetensors) return false;
+  const fs::path parent = fs::path(path).parent_path();
+  const std::string folder = parent.empty() ? "." : parent.string();
+  const bool is_torch = kind == FileKind::kTorchZip;
+  if (!Exists(folder, is_torch ? "params.json" : "config.json")) return true;
+  return ShardsOf(folder).size() > 1;
+}
+
 std::vector<std::string> InputFilesOf(const std::string& path) {
   std::error_code error;
   if (!fs::exists(path, error)) return {};
-  if (const ConverterInfo* converter = FindConverter(path)) return converter->input_files(path);
-  if (fs::is_directory(path, error)) return {};
-  return {path};
+  const bool is_folder = fs::is_directory(path, error);
+  const ConverterInfo* converter = FindConverter(path);
+  if (converter == nullptr) return is_folder ? std::vector<std::string>() : std::vector{path};
+  std::vector<std::string> files = converter->input_files(path);
+  if (is_folder) std::ranges::move(ChecklistPaths(path), std::back_inserter(files));
+  return files;
 }
 
 std::vector<Finding> CheckCheckpoint(const std::string& path, const CheckpointOptions& options) {
   Faults faults;
   std::error_code error;
   if (!fs::exists(path, error)) OpenCheckpoint(path, options);  // throws
+  if (IsLoneShard(path)) {
+    if (faults.Try([&] { OpenShard(path); })) faults.Note(CheckedByItself(path));
+    return std::move(faults).TakeFindings();
+  }
   const ConverterInfo* converter = FindConverter(path);
   if (converter != nullptr && converter->try_open != nullptr) {
     converter->try_open(path, options, faults);
@@ -150,7 +186,7 @@ std::vector<std::unique_ptr<TensorStore>> OpenSoundParts(const std::string& path
   return parts;
 }
 
-std::vector<Finding> CheckStorageSums(const std::string& path, Progress* progress) {
+std::vector<Finding> CheckSums(const std::string& path, Progress* progress) {
   const std::vector<std::string> shards = ShardsOf(path);
   uint64_t total_bytes = 0;
   for (const std::string& shard : shards) {
@@ -159,15 +195,17 @@ std::vector<Finding> CheckStorageSums(const std::string& path, Progress* progres
     if (!error) total_bytes += size;
   }
   if (progress && total_bytes > 0) progress->Begin("compare sums", total_bytes, "bytes");
-  Faults faults, ignored;
+  Faults faults;
   for (const std::string& shard : shards) {
-    ignored.Try([&] {
+    faults.Try([&] {
       if (DetectKind(shard) != FileKind::kTorchZip) return;  // safetensors has no sums
       const InputFile file(shard);
-      const TorchCheckpoint checkpoint = TorchCheckpoint::Open(file);
-      for (size_t i = 0; i < checkpoint.storages().size(); ++i) {
-        faults.Try([&] { checkpoint.VerifyStorageCrc(i); });
-        if (progress) progress->Advance(checkpoint.storages()[i].size_bytes);
+      const std::optional<ZipArchive> archive = OpenArchive(file);
+      if (!archive) return;
+      if (!archive->has_sums()) return faults.Warn(NoZipSums(shard));
+      for (const ZipEntry& entry : archive->entries()) {
+        if (entry.method == 0) faults.Try([&] { archive->VerifyCrc(entry); });
+        if (progress) progress->Advance(entry.size_bytes);
       }
     });
   }

@@ -67,25 +67,36 @@ std::span<const ConverterInfo* const> AllConverters();
 std::unique_ptr<TensorStore> OpenCheckpoint(const std::string& path,
                                             const CheckpointOptions& options = {});
 
-// Returns the files that OpenCheckpoint(path) reads, so that no output may replace one of them.
+// Returns the files of weights of a checkpoint in Meta's or Hugging Face's layout, in the order in
+// which they are joined; nothing for other paths.
+std::vector<std::string> ShardsOf(const std::string& path);
+
+// Returns the files that OpenCheckpoint(path) reads, and the folder's checklists, so that no output
+// may replace one of them.
 // A path of no known kind gives itself if it is a file, nothing if it is a folder.
 std::vector<std::string> InputFilesOf(const std::string& path);
 
+// Returns true if `path` is a file of weights that is no checkpoint by itself: no configuration is
+// beside it, or it is one of several shards.
+bool IsLoneShard(const std::string& path);
+
 // Returns all faults of a checkpoint folder or file that can be told without looking at weights:
 // missing, foreign or damaged shards, shards that disagree, tensors missing or of wrong shape.
-// An empty list means that OpenCheckpoint succeeds. See also converters/checklist.h.
+// An empty list means that OpenCheckpoint succeeds. A lone shard is looked at by itself, which a
+// note says. See also converters/checklist.h.
 // Throws: Error kSystem if there is nothing at `path`.
 std::vector<Finding> CheckCheckpoint(const std::string& path, const CheckpointOptions& options = {});
 
 // Returns the parts of a checkpoint in several files that can be opened each on its own, so that
-// their weights can be checked even where the whole is damaged: one store per sound shard, its
-// tensors as in the file, sums not compared. Whatever cannot be opened is left out
+// their weights can be checked even where the whole is damaged or not there: one store per sound
+// shard, its tensors as in the file, sums not compared. Whatever cannot be opened is left out
 // (CheckCheckpoint names it).
 std::vector<std::unique_ptr<TensorStore>> OpenSoundParts(const std::string& path);
 
-// Compares the CRC-32 of every storage of every shard that can be opened, and returns a finding for
-// each that differs, in the order of the files.
+// Compares the CRC-32 of every entry of every shard that is a zip archive, and returns a finding for
+// each that differs, in the order of the files, a warning for each shard without sums, and an error
+// for each that cannot be read.
 // Cost: reads all weights once.
-std::vector<Finding> CheckStorageSums(const std::string& path, Progress* progress = nullptr);
+std::vector<Finding> CheckSums(const std::string& path, Progress* progress = nullptr);
 
 }  // namespace quern

@@ -14,6 +14,7 @@
 #include "formats/core/check.h"
 #include "formats/core/file.h"
 #include "formats/gguf_metadata.h"
+#include "formats/zip_archive.h"
 
 namespace quern {
 namespace {
@@ -98,8 +99,11 @@ struct Parts {
 
 void OpenFile(std::shared_ptr<const RandomAccessBytes> bytes, const CheckpointOptions& options,
               Parts& parts, Faults& faults) {
-  parts.files_complete &= faults.Try(
-      [&] { parts.files.push_back(OpenWeightFile(std::move(bytes), options.verify_crc)); });
+  parts.files_complete &= faults.Try([&] {
+    parts.files.push_back(OpenWeightFile(std::move(bytes), options.verify_crc));
+    const WeightFile& file = *parts.files.back();
+    if (options.verify_crc && file.lacks_sums()) faults.Warn(NoZipSums(file.name()));
+  });
 }
 
 std::unique_ptr<TensorStore> Assemble(Parts parts, const CheckpointOptions& options,

@@ -92,8 +92,12 @@ struct Parts {
 void OpenShards(Parts& parts, const CheckpointOptions& options, Faults& faults) {
   parts.shards.reserve(parts.files.size());
   for (const auto& file : parts.files) {
-    parts.shards_complete &= faults.Try(
-        [&] { parts.shards.push_back(TorchCheckpoint::Open(*file, {options.verify_crc})); });
+    parts.shards_complete &= faults.Try([&] {
+      parts.shards.push_back(TorchCheckpoint::Open(*file, {options.verify_crc}));
+      if (options.verify_crc && !parts.shards.back().has_sums()) {
+        faults.Warn(NoZipSums(file->name()));
+      }
+    });
   }
 }
 
@@ -195,6 +199,16 @@ std::string GuessParams(const TorchCheckpoint& shard) {
   return text + ", \"norm_eps\": 1e-5, \"max_seq_len\": L}";
 }
 
+// Compares all sums of a few bytes of weights: that the file is damaged says more than that it is
+// alone, but not so much more that anyone would wait for it.
+void VerifySmallFiles(const Parts& parts, Faults& faults) {
+  constexpr uint64_t kSmallBytes = uint64_t{64} << 20;
+  uint64_t total_bytes = 0;
+  for (const auto& file : parts.files) total_bytes += file->size_bytes();
+  if (total_bytes > kSmallBytes) return;
+  for (const TorchCheckpoint& shard : parts.shards) faults.Try([&] { shard.VerifyAllCrcs(); });
+}
+
 // The errors for a checkpoint without its side files: what was not found, and what to do.
 Error MissingParams(const MetaFolder& folder, const Parts& parts) {
   const std::string guess =
@@ -286,6 +300,7 @@ std::unique_ptr<TensorStore> TryOpenMetaPath(const std::string& path,
       parts.params = ReadParams(ReadWholeFile(*folder.params, kMaxParamsBytes), *folder.params);
     });
   } else {
+    if (options.verify_crc) VerifySmallFiles(parts, faults);
     faults.Add(MissingParams(folder, parts));
   }
   if (folder.tokenizer) {

@@ -18,7 +18,7 @@ namespace {
 // splits that are tried, and the merges that are kept, in proportion to that.
 constexpr size_t kMaxTokenBytes = 256;
 constexpr size_t kMaxFileBytes = 6u << 20;
-constexpr size_t kMaxMergeBytes = 40u << 20;
+constexpr size_t kMaxMergeBytes = 12u << 20;
 constexpr uint32_t kSpecialTokens = 256;
 
 // -1 for bytes that are no digit of standard base64.
@@ -89,14 +89,19 @@ std::string_view TakeLine(std::string_view& text) {
   return line;
 }
 
+// Returns the error for what no writer of the format makes.
+Error Malformed(std::string_view id, std::string_view what) {
+  return DataError(id, what).Hint("fetch tokenizer.model again, from the same release as the weights");
+}
+
 Error LineError(std::string_view id, std::string_view what, std::string_view file, size_t line) {
-  return DataError(id, what).File(file).Where("line " + std::to_string(line));
+  return Malformed(id, what).File(file).Where("line " + std::to_string(line));
 }
 
 // Returns the tokens of the file; index = rank.
 std::vector<std::string> ReadRanks(std::string_view text, std::string_view file) {
   if (text.size() > kMaxFileBytes) {
-    throw DataError("tiktoken.too-large", "the file of ranks is too large")
+    throw Malformed("tiktoken.too-large", "the file of ranks is too large")
         .File(file)
         .Found(std::to_string(text.size()) + " bytes")
         .Expected("at most " + std::to_string(kMaxFileBytes));
@@ -134,7 +139,7 @@ RankMap IndexRanks(const std::vector<std::string>& ranks, std::string_view file)
   for (uint32_t rank = 0; rank < ranks.size(); ++rank) {
     const auto [first, inserted] = index.emplace(ranks[rank], rank);
     if (!inserted) {
-      throw DataError("tiktoken.duplicate-token", "two ranks have the same bytes")
+      throw Malformed("tiktoken.duplicate-token", "two ranks have the same bytes")
           .File(file)
           .Where("rank " + std::to_string(rank))
           .Found(Quoted(ranks[rank]) + " as in rank " + std::to_string(first->second));
@@ -142,7 +147,7 @@ RankMap IndexRanks(const std::vector<std::string>& ranks, std::string_view file)
   }
   for (int byte = 0; byte < 256; ++byte) {
     if (!index.contains(std::string(1, static_cast<char>(byte)))) {
-      throw DataError("tiktoken.byte-missing", "no token for a single byte")
+      throw Malformed("tiktoken.byte-missing", "no token for a single byte")
           .File(file)
           .Expected("a rank for byte " + std::to_string(byte));
     }
@@ -181,7 +186,8 @@ void AppendMerges(const std::vector<std::string>& ranks, const RankMap& index,
           .File(file)
           .Found(std::to_string(merges.size()) + " merges of " +
                  std::to_string(merges.n_bytes()) + " bytes")
-          .Expected("Llama 3 has 280147");
+          .Expected("Llama 3 has 280147")
+          .Hint("this vocabulary is none of Llama's");
     }
   }
 }
@@ -264,7 +270,7 @@ Tokenizer ReadTiktokenModel(ByteView bytes, std::string_view file, TiktokenNames
   for (uint32_t i = 0; i < kSpecialTokens; ++i) {
     const std::string name = SpecialTokenName(i, names);
     if (index.contains(name)) {
-      throw DataError("tiktoken.special-token", "a rank has the text of a special token")
+      throw Malformed("tiktoken.special-token", "a rank has the text of a special token")
           .File(file)
           .Found(Quoted(name));
     }
@@ -284,7 +290,7 @@ Tokenizer ReadTiktokenModel(ByteView bytes, std::string_view file, TiktokenNames
 Tokenizer ReadMetaTokenizer(ByteView bytes, std::string_view file, TiktokenNames names) {
   if (LooksLikeTiktoken(bytes)) return ReadTiktokenModel(bytes, file, names);
   if (!LooksLikeSentencePiece(bytes)) {
-    throw DataError("tokenizer.format", "neither a SentencePiece model nor a file of tiktoken ranks")
+    throw Malformed("tokenizer.format", "neither a SentencePiece model nor a file of tiktoken ranks")
         .File(file)
         .Found(Quoted(AsText(bytes).substr(0, 16)))
         .Hint("take tokenizer.model from the same release as the weights");
@@ -297,7 +303,7 @@ Tokenizer ReadMetaTokenizer(ByteView bytes, std::string_view file, TiktokenNames
 void PadTokenizer(Tokenizer& tokenizer, uint64_t n_rows, std::string_view file) {
   const uint64_t n_tokens = tokenizer.tokens.size();
   if (n_tokens > n_rows) {
-    throw DataError("tokenizer.too-long", "the vocabulary has more tokens than the embedding rows")
+    throw Malformed("tokenizer.too-long", "the vocabulary has more tokens than the embedding rows")
         .File(file)
         .Found(std::to_string(n_tokens) + " tokens")
         .Expected("at most " + std::to_string(n_rows) + ", the rows of the token embedding")

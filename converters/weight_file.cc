@@ -48,6 +48,7 @@ class TorchWeights final : public WeightFile {
     }
   }
   const std::string& name() const override { return bytes_->name(); }
+  bool lacks_sums() const override { return !file_.has_sums(); }
   void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const override {
     file_.ReadRows(file_.tensors()[tensor], begin, count, out);
   }

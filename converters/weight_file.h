@@ -40,6 +40,8 @@ class WeightFile {
   virtual ~WeightFile() = default;
   virtual const std::string& name() const = 0;
   std::span<const WeightTensor> tensors() const { return tensors_; }
+  // Returns true if the file's format has sums and this file left them out.
+  virtual bool lacks_sums() const { return false; }
   // Copies whole rows of tensors()[tensor].
   // Requires: a vector or matrix with elements of whole bytes; the rows exist; out has exactly
   // their bytes. Throws: Error kData if the file is damaged; kSystem.

@@ -130,10 +130,43 @@ std::string_view WithoutLeadingSpace(std::string_view text) {
   return begin == std::string_view::npos ? std::string_view() : text.substr(begin);
 }
 
+// Returns the text from the first element on, without what may stand before it in HTML and XML: a
+// byte order mark, comments, declarations.
+std::string_view WithoutProlog(std::string_view text) {
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  struct Bracket {
+    std::string_view begin, end;
+  };
+  for (;;) {
+    text = WithoutLeadingSpace(text);
+    const Bracket bracket = text.starts_with("<!--")   ? Bracket{"<!--", "-->"}
+                            : text.starts_with("<?xml") ? Bracket{"<?xml", "?>"}
+                                                        : Bracket{};
+    if (bracket.begin.empty()) return text;
+    const size_t end = text.find(bracket.end);
+    if (end == text.npos) return text;
+    text.remove_prefix(end + bracket.end.size());
+  }
+}
+
+// An answer of a storage service (Amazon's S3 and its like): <Error><Code>AccessDenied</Code>…
+bool LooksLikeXmlError(std::string_view text) { return WithoutProlog(text).starts_with("<Error>"); }
+
 bool LooksLikeHtml(std::string_view text) {
-  const std::string lower = LowerCase(WithoutLeadingSpace(text).substr(0, 64));
+  const std::string lower = LowerCase(WithoutProlog(text).substr(0, 64));
   return lower.starts_with("<!doctype html") || lower.starts_with("<html") ||
-         lower.starts_with("<head");
+         lower.starts_with("<head") || lower.starts_with("<body") ||
+         // A comment that is longer than what was read: whatever follows, it is markup.
+         lower.starts_with("<!--") || LooksLikeXmlError(text);
+}
+
+// Returns what stands between <Code> and </Code>, or "".
+std::string_view XmlErrorCode(std::string_view text) {
+  constexpr std::string_view kBegin = "<Code>", kEnd = "</Code>";
+  const size_t begin = text.find(kBegin);
+  if (begin == text.npos) return {};
+  text.remove_prefix(begin + kBegin.size());
+  return text.substr(0, std::min(text.find(kEnd), text.size()));
 }
 
 // A safetensors file begins with the length of its JSON header.
@@ -262,6 +295,10 @@ Error WrongKind(FileKind kind, ByteView head, std::string_view path, std::string
     case FileKind::kGitLfsPointer:
       return Compose(DataError("input.lfs-pointer", "file is only a Git LFS pointer"));
     case FileKind::kHtml:
+      if (LooksLikeXmlError(AsText(head))) {
+        return Compose(DataError("input.html", "file is a web server's error message"))
+            .Found(Quoted(XmlErrorCode(AsText(head))));
+      }
       return Compose(DataError("input.html", "file is an HTML page"));
     case FileKind::kMangledQpack:
       return Compose(DataError("qpack.line-ends", "a transfer as text changed line ends in a QPACK"))

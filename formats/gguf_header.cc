@@ -68,7 +68,10 @@ class HeaderParser {
                          : fmt::format("{} {}", kind, Quoted(name_));
   }
   Error Placed(Error error) const {
-    error.File(Escaped(stream_.name(), 4096));
+    error.File(Escaped(stream_.name(), 4096))
+        .Hint(error.code() == ErrorCode::kData
+                  ? "the file is damaged or made to mislead: fetch it again, or convert the model anew"
+                  : "a newer quern may read it, or convert the model anew");
     if (place_ == Place::kWhole) return error;
     error.Offset(stream_.position());
     return place_ == Place::kTensor && !name_.empty() ? error.Tensor(name_) : error.Where(Where());
@@ -225,6 +228,7 @@ class HeaderParser {
           .Expected(fmt::format("at most {}", Bytes(kGgufMaxKeyBytes)));
     }
     name_ = entry.key;
+    if (name_.find('\0') != std::string::npos) throw Data("gguf.key", "key holds a NUL byte");
     if (HasControlBytes(name_)) throw Data("gguf.key", "key holds control characters");
     if (!IsUtf8(name_)) throw Data("gguf.key", "key is not UTF-8");
     entry.value = ReadValue();

@@ -13,6 +13,10 @@
 namespace quern {
 namespace {
 
+// What to do about a header that contradicts itself.
+constexpr std::string_view kHint =
+    "the file is damaged or its writer wrong: fetch it again, or convert the model anew";
+
 // ---- Tensor names ----
 
 struct NameRow {
@@ -221,7 +225,10 @@ class KeyReader {
   bool IsTaken(size_t i) const { return taken_[i]; }
 
   Error Bad(std::string_view id, std::string_view what, std::string_view key) const {
-    return DataError(id, what).File(Escaped(file_, 4096)).Where("key " + Quoted(key));
+    return DataError(id, what)
+        .File(Escaped(file_, 4096))
+        .Where("key " + Quoted(key))
+        .Hint(kHint);
   }
   Error BadValue(std::string_view what, std::string_view key) {
     Error error = Bad("model.value", what, key);
@@ -324,10 +331,13 @@ class SpecReader {
   }
   void Missing(std::string_view suffix) {
     Unknown(DataError("model.missing-key", "header lacks a key that the model needs")
-                .Where("key " + Quoted(Key(suffix))));
+                .Where("key " + Quoted(Key(suffix)))
+                .Hint(kHint));
   }
   void Feature(std::string_view suffix, std::string_view what) {
-    Unknown(UnsupportedError("model.feature", what).Where("key " + Quoted(Key(suffix))));
+    Unknown(UnsupportedError("model.feature", what)
+                .Where("key " + Quoted(Key(suffix)))
+                .Hint("a newer quern may know it"));
   }
 
   // Returns a count within [1, max], or nothing if the key is absent. Per-layer arrays count as one
@@ -449,7 +459,8 @@ void SpecReader::ReadVocabSize(const std::vector<TensorInfo>& tensors, uint64_t 
         .File(Escaped(file_, 4096))
         .Where("tensor 'token_embd.weight'")
         .Found(fmt::format("{} rows", vocab_size))
-        .Expected(fmt::format("at most {}", kMaxTokenId));
+        .Expected(fmt::format("at most {}", kMaxTokenId))
+        .Hint(kHint);
   }
   spec_.vocab_size = static_cast<uint32_t>(vocab_size);
 }
@@ -497,7 +508,8 @@ SpecOrReason ReadSpec(KeyReader& keys, std::string_view file,
     error.File(Escaped(file, 4096))
         .Where("key 'general.architecture'")
         .Found(Quoted(*arch))
-        .Expected("'llama'");
+        .Expected("'llama'")
+        .Hint("quern reads models of Llama's architecture only");
     return {{}, error};
   }
   SpecReader reader(keys, file, *arch);
@@ -642,7 +654,8 @@ uint64_t SplitNumber(const std::vector<MetadataEntry>& metadata, std::string_vie
       .File(Escaped(file, 4096))
       .Where("key " + Quoted(key))
       .Found(NameOf(it->value.type))
-      .Expected(NameOf(type));
+      .Expected(NameOf(type))
+      .Hint(kHint);
 }
 
 void CheckQuantizationVersion(KeyReader& keys, const std::vector<TensorInfo>& tensors,
@@ -656,7 +669,8 @@ void CheckQuantizationVersion(KeyReader& keys, const std::vector<TensorInfo>& te
       .File(Escaped(file, 4096))
       .Where("key " + Quoted(kKey))
       .Found(std::to_string(*version))
-      .Expected(std::to_string(kGgufQuantizationVersion));
+      .Expected(std::to_string(kGgufQuantizationVersion))
+      .Hint("quantize the original checkpoint anew");
 }
 
 void TakeArchKeys(KeyReader& keys, const ModelSpec& spec) {
@@ -747,7 +761,8 @@ std::optional<GgufSplit> SplitOf(const std::vector<MetadataEntry>& metadata,
     throw DataError("gguf.split", "keys of a split model contradict each other")
         .File(Escaped(file, 4096))
         .Found(fmt::format("part {} of {} with {} tensors", index, n_parts,
-                           static_cast<int64_t>(n_tensors)));
+                           static_cast<int64_t>(n_tensors)))
+        .Hint(kHint);
   }
   return GgufSplit{static_cast<uint32_t>(index), static_cast<uint32_t>(n_parts),
                    static_cast<uint32_t>(n_tensors)};

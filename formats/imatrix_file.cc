@@ -28,13 +28,18 @@ MutableByteView BytesOf(std::vector<float>& values) {
   return {reinterpret_cast<uint8_t*>(values.data()), values.size() * sizeof(float)};
 }
 
+// Returns the error for what no writer of the format makes.
+Error Malformed(std::string_view id, std::string_view what) {
+  return DataError(id, what).Hint("the file is damaged or no importance matrix: make it again, or fetch it again");
+}
+
 // Sets all_zero. Throws: Error kData "imatrix.non-finite" naming entry and column.
 void CheckValues(ImatrixEntry& entry, const std::string& file) {
   entry.all_zero = true;
   for (size_t i = 0; i < entry.values.size(); ++i) {
     const float value = entry.values[i];
     if (!std::isfinite(value) || value < 0) {
-      throw DataError("imatrix.non-finite", "importance is no finite number of zero or more")
+      throw Malformed("imatrix.non-finite", "importance is no finite number of zero or more")
           .File(file)
           .Where(fmt::format("entry {}, column {}", Quoted(entry.name), i))
           .Found(fmt::format("{}", value));
@@ -59,7 +64,7 @@ class LegacyParser {
     const auto duplicate = FirstDuplicate(
         n_entries, [&](size_t i) { return std::string_view(imatrix.entries[i].name); });
     if (duplicate) {
-      throw DataError("imatrix.name", "two entries have the same name")
+      throw Malformed("imatrix.name", "two entries have the same name")
           .File(file_)
           .Where(fmt::format("entry {}", *duplicate))
           .Found(Quoted(imatrix.entries[*duplicate].name));
@@ -75,7 +80,7 @@ class LegacyParser {
   void Fill(MutableByteView out, std::string_view id, std::string_view where) {
     const uint64_t offset = stream_.position();
     if (out.size() > remaining() || stream_.Read(out) != out.size()) {
-      throw DataError(id, "file ends early")
+      throw Malformed(id, "file ends early")
           .File(file_)
           .Where(where)
           .Offset(offset)
@@ -93,7 +98,7 @@ class LegacyParser {
     const int32_t n_entries = ReadInt("imatrix.count", "number of entries");
     const uint64_t most = std::min(kImatrixMaxEntries, remaining() / kMinEntryBytes);
     if (n_entries < 1 || static_cast<uint64_t>(n_entries) > most) {
-      throw DataError("imatrix.count", "wrong number of entries")
+      throw Malformed("imatrix.count", "wrong number of entries")
           .File(file_)
           .Offset(0)
           .Found(fmt::format("{}", n_entries))
@@ -108,7 +113,7 @@ class LegacyParser {
     const std::string where = fmt::format("entry {}", Quoted(entry.name));
     const int32_t n_calls = ReadInt("imatrix.count", where);
     if (n_calls < 0) {
-      throw DataError("imatrix.count", "negative number of calls")
+      throw Malformed("imatrix.count", "negative number of calls")
           .File(file_)
           .Where(where)
           .Offset(stream_.position() - 4)
@@ -118,7 +123,7 @@ class LegacyParser {
     entry.matrix_counts = {static_cast<float>(n_calls)};
     const int32_t n_values = ReadInt("imatrix.values", where);
     if (n_values < 1 || static_cast<uint64_t>(n_values) > remaining() / 4) {
-      throw DataError("imatrix.values", "wrong number of values")
+      throw Malformed("imatrix.values", "wrong number of values")
           .File(file_)
           .Where(where)
           .Offset(stream_.position() - 4)
@@ -139,7 +144,7 @@ class LegacyParser {
     const int32_t n_bytes = ReadInt("imatrix.name", where);
     const uint64_t most = std::min(kImatrixMaxNameBytes, remaining());
     if (n_bytes < 1 || static_cast<uint64_t>(n_bytes) > most) {
-      throw DataError("imatrix.name", "wrong length of a name")
+      throw Malformed("imatrix.name", "wrong length of a name")
           .File(file_)
           .Where(where)
           .Offset(stream_.position() - 4)
@@ -150,7 +155,7 @@ class LegacyParser {
     Fill(name, "imatrix.name", where);
     const std::string_view text = AsText(name);
     if (text.find('\0') != std::string_view::npos) {
-      throw DataError("imatrix.name", "a name holds a NUL byte")
+      throw Malformed("imatrix.name", "a name holds a NUL byte")
           .File(file_)
           .Where(where)
           .Found(Quoted(text));
@@ -175,7 +180,7 @@ class LegacyParser {
   }
 
   [[noreturn]] void ThrowTrailer(std::string_view what, int32_t found) const {
-    throw DataError("imatrix.trailer", what)
+    throw Malformed("imatrix.trailer", what)
         .File(file_)
         .Where("behind the last entry")
         .Offset(stream_.position() - 4)
@@ -227,7 +232,7 @@ class GgufParser {
     }
     if (!counts.empty()) ThrowUnpaired(counts.begin()->first, "counts without sums");
     if (imatrix.entries.empty()) {
-      throw DataError("imatrix.count", "no entries").File(file_).Expected("at least one");
+      throw Malformed("imatrix.count", "no entries").File(file_).Expected("at least one");
     }
     return imatrix;
   }
@@ -240,11 +245,11 @@ class GgufParser {
   }
 
   [[noreturn]] void ThrowUnpaired(std::string_view weight, std::string_view what) const {
-    throw DataError("imatrix.count", what).File(file_).Where("entry " + Quoted(weight));
+    throw Malformed("imatrix.count", what).File(file_).Where("entry " + Quoted(weight));
   }
 
   [[noreturn]] void ThrowMetadata(std::string_view key, std::string_view expected) const {
-    throw DataError("imatrix.metadata", "value of another type")
+    throw Malformed("imatrix.metadata", "value of another type")
         .File(file_)
         .Where("key " + Quoted(key))
         .Found(FindKey(header_, key)->ToString())
@@ -270,7 +275,7 @@ class GgufParser {
   std::vector<float> ReadFloats(size_t tensor, const std::string& where) const {
     const TensorInfo& info = header_.tensors[tensor];
     if (info.dtype != DType::kF32) {
-      throw DataError("imatrix.values", "values of another type")
+      throw Malformed("imatrix.values", "values of another type")
           .File(file_)
           .Where(where)
           .Found(NameOf(info.dtype))
@@ -295,7 +300,7 @@ class GgufParser {
     const std::vector<float>& rows_seen = entry.matrix_counts;
     const uint64_t n_matrices = header_.tensors[sums].rows();
     if (entry.values.empty() || rows_seen.size() != n_matrices) {
-      throw DataError("imatrix.values", "sums and counts do not agree")
+      throw Malformed("imatrix.values", "sums and counts do not agree")
           .File(file_)
           .Where(where)
           .Found(fmt::format("{} counts, sums of shape {}", rows_seen.size(),
@@ -308,7 +313,7 @@ class GgufParser {
       const float n_rows = rows_seen[m];
       // Beyond 2^53 a count is no count. Not `<`: a NaN must not pass.
       if (!(n_rows >= 0 && n_rows <= 9007199254740992.0f)) {
-        throw DataError("imatrix.count", "a count is no number of rows")
+        throw Malformed("imatrix.count", "a count is no number of rows")
             .File(file_)
             .Where(fmt::format("{}, matrix {}", where, m))
             .Found(fmt::format("{}", n_rows));

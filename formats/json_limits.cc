@@ -84,6 +84,9 @@ class TextScan {
         }
       } else if ((c == ']' || c == '}') && depth > 0) {
         --depth;
+      } else if (c == '\0') {
+        // nlohmann takes it for the end of the text.
+        throw DataError("json.syntax", "NUL byte in the text").File(file_).Offset(i).Hint(kHint);
       }
       if (i - gap_begin > kMaxGapBytes) ThrowLimit("too much text without a string or number", i);
     }
@@ -401,8 +404,11 @@ std::optional<std::string> OptionalString(const JsonValue& object, std::string_v
 }
 
 void CheckShardName(std::string_view shard, std::string_view index_file) {
+  const auto is_foreign = [](char c) {
+    return c == '/' || c == '\\' || static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
+  };
   const bool is_plain = !shard.empty() && shard != "." && shard != ".." &&
-                        shard.find_first_of(std::string_view("/\\\0", 3)) == std::string_view::npos;
+                        std::ranges::none_of(shard, is_foreign);
   if (is_plain) return;
   throw DataError("index.path", "index names a file that is not in its own folder")
       .File(Escaped(index_file, 4096))

@@ -12,6 +12,50 @@ namespace quern {
 
 using Kind = PickleValue::Kind;
 
+namespace {
+
+// Returns the digits of an integer in two's complement, little-endian.
+std::string DecimalOf(ByteView bytes) {
+  constexpr size_t kMaxBytes = 32;
+  if (bytes.size() > kMaxBytes) return fmt::format("an integer of {} bytes", bytes.size());
+  std::vector<uint8_t> rest(bytes.begin(), bytes.end());  // its magnitude
+  const bool is_negative = (bytes.back() & 0x80) != 0;
+  if (is_negative) {
+    unsigned carry = 1;
+    for (uint8_t& byte : rest) {
+      carry += static_cast<uint8_t>(~byte);
+      byte = static_cast<uint8_t>(carry);
+      carry >>= 8;
+    }
+  }
+  std::string digits;
+  while (!rest.empty()) {
+    unsigned remainder = 0;
+    for (size_t i = rest.size(); i-- > 0;) {
+      const unsigned value = remainder << 8 | rest[i];
+      rest[i] = static_cast<uint8_t>(value / 10);
+      remainder = value % 10;
+    }
+    digits += static_cast<char>('0' + remainder);
+    while (!rest.empty() && rest.back() == 0) rest.pop_back();
+  }
+  if (is_negative) digits += '-';
+  return {digits.rbegin(), digits.rend()};
+}
+
+}  // namespace
+
+ByteView WithoutSignExtension(ByteView bytes) {
+  const auto extends = [&] {
+    const size_t n = bytes.size();
+    if (n < 2) return false;
+    const bool is_negative = (bytes[n - 2] & 0x80) != 0;
+    return bytes[n - 1] == (is_negative ? 0xFF : 0);
+  };
+  while (extends()) bytes = bytes.first(bytes.size() - 1);
+  return bytes;
+}
+
 // Refuses values that contain themselves, and depths that only later appends made too large. Each
 // container is visited once; the path to it is never longer than the depth allowed.
 void Pickle::CheckGraph(std::string_view file, std::string_view entry) const {
@@ -96,6 +140,18 @@ int64_t Pickle::Int(PickleValue value) const {
   return value.signed_payload();
 }
 
+bool Pickle::IsNegative(PickleValue value) const {
+  if (value.kind() != Kind::kBigInt) return Int(value) < 0;
+  return (LongAt(value.payload()).back() & 0x80) != 0;
+}
+
+ByteView Pickle::LongAt(uint64_t opcode_offset) const {
+  const uint8_t* p = bytes_.data() + opcode_offset + 1;
+  const bool is_short = bytes_[opcode_offset] == kOpLong1;
+  const ByteView bytes = is_short ? ByteView(p + 1, *p) : ByteView(p + 4, LoadLE<uint32_t>(p));
+  return WithoutSignExtension(bytes);
+}
+
 std::string_view Pickle::Text(PickleValue value) const {
   QUERN_CHECK(value.kind() == Kind::kText);
   return TextAt(value.payload());
@@ -139,7 +195,7 @@ std::string Pickle::Describe(PickleValue value) const {
     case Kind::kNone: return "None";
     case Kind::kBool: return Int(value) != 0 ? "True" : "False";
     case Kind::kInt: return fmt::format("{}", Int(value));
-    case Kind::kBigInt: return "an integer beyond 51 bits";
+    case Kind::kBigInt: return DecimalOf(LongAt(value.payload()));
     case Kind::kFloat: return "a float";
     case Kind::kText: return "the text " + Quoted(Text(value));
     case Kind::kBytes: return "bytes";

@@ -38,6 +38,10 @@ struct PickleGlobal {
   uint8_t tag = 0, detail = 0;  // for the caller, who knows what the name means
 };
 
+// Returns an integer in two's complement, little-endian, without the bytes at its end that only
+// repeat its sign.
+ByteView WithoutSignExtension(ByteView bytes);
+
 // One value: a handle that is meaningful for its Pickle.
 class PickleValue {
  public:
@@ -113,6 +117,8 @@ class Pickle {
   std::vector<PickleValue> TupleItems(PickleValue value) const;
   // Requires: kind kInt, kBool; kText; kGlobal; kCall.
   int64_t Int(PickleValue value) const;
+  // Requires: kind kInt, kBool or kBigInt.
+  bool IsNegative(PickleValue value) const;
   std::string_view Text(PickleValue value) const;
   const PickleGlobal& Global(PickleValue value) const;
   PickleValue Callable(PickleValue call) const;
@@ -126,6 +132,7 @@ class Pickle {
   friend class PickleMachine;
   Pickle() = default;
   std::string_view TextAt(uint64_t opcode_offset) const;
+  ByteView LongAt(uint64_t opcode_offset) const;
   void CheckGraph(std::string_view file, std::string_view entry) const;
 
   std::vector<uint8_t> bytes_;

@@ -216,6 +216,7 @@ class PickleMachine {
 
   void PushLong(ByteView bytes) {
     // Two's complement, little-endian, as short as possible or longer.
+    bytes = WithoutSignExtension(bytes);
     uint64_t bits = 0;
     const size_t n = std::min<size_t>(bytes.size(), 8);
     for (size_t i = 0; i < n; ++i) bits |= uint64_t{bytes[i]} << 8 * i;
@@ -331,7 +332,8 @@ class PickleMachine {
         .File(file_)
         .Where("entry " + Quoted(entry_))
         .Found(std::to_string(version))
-        .Expected("at most 5");
+        .Expected("at most 5")
+        .Hint("save it again with torch.save as it is by default, with protocol 2");
   }
   void Frame() {
     const uint64_t length = Read<uint64_t>();

@@ -46,6 +46,11 @@ constexpr TypeRow kTypes[] = {
 
 constexpr uint64_t kLengthBytes = 8;
 
+// Returns the error for what no writer of the format makes.
+Error Malformed(std::string_view id, std::string_view what) {
+  return DataError(id, what).Hint("the file is damaged or made to mislead: fetch it again from its publisher");
+}
+
 // Reads the members of one tensor. Everything it says of the file is checked here but for the place
 // among the other tensors.
 class EntryReader {
@@ -89,7 +94,7 @@ class EntryReader {
 
  private:
   Error Bad(std::string_view id, std::string_view what) const {
-    return DataError(id, what).File(file_).Where("tensor " + Quoted(name_));
+    return Malformed(id, what).File(file_).Where("tensor " + Quoted(name_));
   }
 
   void ReadType(const JsonValue& dtype) {
@@ -102,7 +107,8 @@ class EntryReader {
           .File(file_)
           .Where("tensor " + Quoted(name_))
           .Found(dtype.ToString())
-          .Expected("F32, F16, BF16 or another type of the format");
+          .Expected("F32, F16, BF16 or another type of the format")
+          .Hint("a newer quern may know it, or save the tensor in another type");
     }
     tensor_.dtype = row->dtype;
     tensor_.dtype_name = row->name;
@@ -118,7 +124,8 @@ class EntryReader {
           .File(file_)
           .Where("tensor " + Quoted(name_))
           .Found(std::to_string(shape.size()))
-          .Expected("at most " + std::to_string(kSafetensorsMaxRank));
+          .Expected("at most " + std::to_string(kSafetensorsMaxRank))
+          .Hint("no weight of a Llama has more than two");
     }
     for (const auto& item : shape.items()) {
       if (item.value.kind() != JsonValue::Kind::kUint) {
@@ -191,7 +198,7 @@ class EntryReader {
 
 void CheckMetadata(const JsonValue& metadata, std::string_view file) {
   const auto bad = [&](const JsonValue& found) {
-    return DataError("safetensors.header", "__metadata__ is no map of texts")
+    return Malformed("safetensors.header", "__metadata__ is no map of texts")
         .File(file)
         .Where("key '__metadata__'")
         .Found(found.ToString());
@@ -216,7 +223,7 @@ uint64_t ReadHeaderLength(const RandomAccessBytes& bytes) {
       break;
   }
   if (head.size() < kLengthBytes) {
-    throw DataError("safetensors.truncated", "file is too short for a header")
+    throw Malformed("safetensors.truncated", "file is too short for a header")
         .File(bytes.name())
         .Found(std::to_string(head.size()) + " bytes")
         .Expected("at least 8")
@@ -225,7 +232,7 @@ uint64_t ReadHeaderLength(const RandomAccessBytes& bytes) {
   const auto length = LoadLE<uint64_t>(head.data());
   const uint64_t room = bytes.size_bytes() - kLengthBytes;
   if (length == 0 || length > kSafetensorsMaxHeaderBytes || length > room) {
-    throw DataError("safetensors.header-length", "length of the header is impossible")
+    throw Malformed("safetensors.header-length", "length of the header is impossible")
         .File(bytes.name())
         .Offset(0)
         .Found(std::to_string(length))
@@ -247,7 +254,7 @@ SafetensorsFile SafetensorsFile::Open(const RandomAccessBytes& bytes) {
     const auto header = bytes.ReadVector(kLengthBytes, header_bytes);
     const JsonValue root = ParseJson(AsText(header), file);
     if (header[0] != '{' || !root.is_object()) {
-      throw DataError("safetensors.header", "header is no JSON object")
+      throw Malformed("safetensors.header", "header is no JSON object")
           .File(file)
           .Offset(kLengthBytes)
           .Found(root.ToString());
@@ -267,7 +274,7 @@ SafetensorsFile SafetensorsFile::Open(const RandomAccessBytes& bytes) {
   uint64_t end = data_begin;
   for (const SafetensorsTensor& tensor : tensors) {
     if (tensor.file_offset != end) {
-      throw DataError("safetensors.offsets", tensor.file_offset < end
+      throw Malformed("safetensors.offsets", tensor.file_offset < end
                                                  ? "tensors overlap"
                                                  : "there is a hole between tensors")
           .File(file)
@@ -278,7 +285,7 @@ SafetensorsFile SafetensorsFile::Open(const RandomAccessBytes& bytes) {
     end += tensor.size_bytes;
   }
   if (end != bytes.size_bytes()) {
-    throw DataError("safetensors.trailing-bytes", "bytes follow the last tensor")
+    throw Malformed("safetensors.trailing-bytes", "bytes follow the last tensor")
         .File(file)
         .Offset(end)
         .Found(std::to_string(bytes.size_bytes() - end) + " bytes")

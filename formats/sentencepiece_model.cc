@@ -39,7 +39,11 @@ class WireReader {
     std::string where(section_);
     if (piece_) where += fmt::format(" {}", *piece_);
     if (piece_ && !text_.empty()) where += " " + Quoted(text_);
-    return DataError(id, what).File(Escaped(file_, 4096)).Where(where).Offset(offset());
+    return DataError(id, what)
+        .File(Escaped(file_, 4096))
+        .Where(where)
+        .Offset(offset())
+        .Hint("the file is damaged or made to mislead: fetch it again from its publisher");
   }
   // Where errors say they are, from now on.
   void SetWhere(std::string_view section) {

@@ -12,6 +12,7 @@
 #include "formats/formats.h"
 #include "formats/pickle.h"
 #include "formats/strided_read.h"
+#include "formats/torch_cut.h"
 #include "formats/torch_globals.h"
 #include "formats/torch_state_dict.h"
 
@@ -47,6 +48,27 @@ void CheckContainer(const RandomAccessBytes& bytes) {
     refuse("torch.preview-format", "checkpoint is in a preview format that PyTorch gave up");
   }
   throw WrongKind(kind, head, bytes.name(), "a PyTorch checkpoint");
+}
+
+// Returns the archive, or says of one that was cut off what is missing.
+ZipArchive OpenArchive(const RandomAccessBytes& bytes) {
+  try {
+    return ZipArchive::Open(bytes);
+  } catch (const Error& error) {
+    if (error.id() != "zip.eocd") throw;
+    const auto cut = FindTorchCut(bytes);
+    if (!cut) throw;
+    std::string where;
+    if (!cut->entry.empty()) where = "in entry " + Quoted(cut->entry);
+    if (!cut->tensor.empty()) where += ", tensor " + Quoted(cut->tensor);
+    throw DataError("zip.eocd", "file is cut off (no end of central directory record)")
+        .File(Escaped(bytes.name(), 4096))
+        .Where(where)
+        .Offset(bytes.size_bytes())
+        .Found(fmt::format("{} bytes", bytes.size_bytes()))
+        .Expected(fmt::format("at least {} bytes", cut->expected_bytes))
+        .Hint("the download or copy ended early: fetch the file again");
+  }
 }
 
 // Returns the archive's top folder: what stands before "/data.pkl".
@@ -159,8 +181,9 @@ bool TorchTensor::is_contiguous() const {
 TorchCheckpoint TorchCheckpoint::Open(const RandomAccessBytes& bytes,
                                       const TorchOpenOptions& options) {
   CheckContainer(bytes);
-  TorchCheckpoint checkpoint(ZipArchive::Open(bytes), options.verify_crc);
+  TorchCheckpoint checkpoint(OpenArchive(bytes), options.verify_crc);
   const ZipArchive& archive = checkpoint.archive_;
+  const bool verify_crc = checkpoint.verify_crc_;
   const std::string_view prefix = FindPrefix(archive);
   if (archive.Find(fmt::format("{}/constants.pkl", prefix)) != nullptr) {
     throw UnsupportedError("torch.torchscript", "file is a TorchScript program, no checkpoint")
@@ -168,10 +191,10 @@ TorchCheckpoint TorchCheckpoint::Open(const RandomAccessBytes& bytes,
         .Hint("save the weights alone: torch.save(torch.jit.load(FILE).state_dict(), NEW)");
   }
   archive.RequireStored();
-  CheckVersion(archive, prefix, options.verify_crc);
-  CheckByteOrder(archive, prefix, options.verify_crc);
+  CheckVersion(archive, prefix, verify_crc);
+  CheckByteOrder(archive, prefix, verify_crc);
   TorchStateDict state =
-      ReadTorchStateDict(ReadPickle(archive, prefix, options.verify_crc), archive, prefix);
+      ReadTorchStateDict(ReadPickle(archive, prefix, verify_crc), archive, prefix);
   checkpoint.storages_ = std::move(state.storages);
   checkpoint.tensors_ = std::move(state.tensors);
 
@@ -239,6 +262,7 @@ void TorchCheckpoint::AddToSum(size_t storage, uint64_t begin, ByteView bytes) c
 }
 
 void TorchCheckpoint::VerifyStorageCrc(size_t storage) const {
+  if (!has_sums()) return;
   Sum& sum = sums_[storage];
   const std::lock_guard lock(sum.mutex);
   if (sum.verified) return;
@@ -247,6 +271,7 @@ void TorchCheckpoint::VerifyStorageCrc(size_t storage) const {
 }
 
 void TorchCheckpoint::VerifyAllCrcs() const {
+  if (!has_sums()) return;
   std::vector<const ZipEntry*> entries;
   for (const ZipEntry& entry : archive_.entries()) entries.push_back(&entry);
   std::ranges::sort(entries, {}, [](const ZipEntry* entry) { return entry->data_offset; });

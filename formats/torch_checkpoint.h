@@ -50,8 +50,8 @@ struct TorchStorage {
 };
 
 struct TorchOpenOptions {
-  // Check the CRC-32 of the pickle, and of each storage as its rows are read. (PyTorch can be told
-  // to write wrong ones: torch.serialization.set_crc32_options(False).)
+  // Check the CRC-32 of the pickle, and of each storage as its rows are read, unless the file has
+  // none (ZipArchive::has_sums).
   bool verify_crc = true;
 };
 
@@ -76,6 +76,8 @@ class TorchCheckpoint {
   TorchCheckpoint& operator=(TorchCheckpoint&&) = default;
 
   const std::string& name() const { return archive_.bytes().name(); }
+  // Returns false if the file has no sums to compare (ZipArchive::has_sums).
+  bool has_sums() const { return archive_.has_sums(); }
   // In the order of the state dict.
   std::span<const TorchTensor> tensors() const { return tensors_; }
   // Returns the tensor of that name, or nullptr. Cost: logarithmic.
@@ -94,10 +96,11 @@ class TorchCheckpoint {
   void ReadRows(const TorchTensor& tensor, uint64_t row_begin, uint64_t row_count,
                 MutableByteView out) const;
 
-  // Checks the CRC-32 of one storage, unless that was done before.
+  // Checks the CRC-32 of one storage, unless that was done before or the file has no sums.
   // Throws: Error kData "zip.crc" that names the entry.
   void VerifyStorageCrc(size_t storage) const;
-  // Checks every entry of the archive, in the order of the file, at the speed of the disk.
+  // Checks every entry of the archive, in the order of the file, at the speed of the disk; nothing
+  // if the file has no sums.
   void VerifyAllCrcs() const;
 
  private:
@@ -110,7 +113,7 @@ class TorchCheckpoint {
   };
 
   TorchCheckpoint(ZipArchive archive, bool verify_crc)
-      : archive_(std::move(archive)), verify_crc_(verify_crc) {}
+      : archive_(std::move(archive)), verify_crc_(verify_crc && archive_.has_sums()) {}
 
   // Returns whether rows from byte `begin` on of the tensor's storage continue its sum.
   bool ContinuesSum(const TorchTensor& tensor, uint64_t begin) const;

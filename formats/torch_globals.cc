@@ -6,7 +6,7 @@ namespace {
 enum Element : uint8_t {
   kFloat64, kFloat32, kFloat16, kBFloat16, kInt64, kInt32, kInt16, kInt8, kUInt8, kBool,
   kComplex32, kComplex64, kComplex128, kUInt16, kUInt32, kUInt64,
-  kFloat8E4M3, kFloat8E5M2, kFloat8E4M3Fnuz, kFloat8E5M2Fnuz, kFloat8E8M0, kQuantized,
+  kFloat8E4M3, kFloat8E5M2, kFloat8E4M3Fnuz, kFloat8E5M2Fnuz, kFloat8E8M0, kQuantized, kPacked,
 };
 
 // In the order of Element.
@@ -17,9 +17,9 @@ constexpr TorchElement kElements[] = {
     {"complex32", 4, {}}, {"complex64", 8, {}}, {"complex128", 16, {}}, {"uint16", 2, {}},
     {"uint32", 4, {}}, {"uint64", 8, {}}, {"float8_e4m3fn", 1, {}}, {"float8_e5m2", 1, {}},
     {"float8_e4m3fnuz", 1, {}}, {"float8_e5m2fnuz", 1, {}}, {"float8_e8m0fnu", 1, {}},
-    {"quantized", 0, {}},
+    {"quantized", 0, {}}, {"packed", 0, {}},
 };
-static_assert(std::size(kElements) == kQuantized + 1);
+static_assert(std::size(kElements) == kPacked + 1);
 
 constexpr PickleGlobal Dict(std::string_view module, std::string_view name) {
   return {module, name, PickleGlobal::Role::kDict, 0, 0};
@@ -69,6 +69,8 @@ constexpr PickleGlobal kGlobals[] = {
     Symbol("builtins", "str"), Symbol("builtins", "dict"), Symbol("builtins", "list"),
     Symbol("__builtin__", "int"), Symbol("__builtin__", "float"), Symbol("__builtin__", "bool"),
     Symbol("__builtin__", "str"), Symbol("__builtin__", "dict"), Symbol("__builtin__", "list"),
+    // What protocol 2 calls int and str, as a defaultdict(int) of a training state needs them.
+    Symbol("__builtin__", "long"), Symbol("__builtin__", "unicode"),
     Symbol("torch", "per_tensor_affine"), Symbol("torch", "per_channel_affine"),
 
     Storage("torch", "DoubleStorage", kFloat64), Storage("torch.cuda", "DoubleStorage", kFloat64),
@@ -103,6 +105,13 @@ constexpr PickleGlobal kGlobals[] = {
     Type("float8_e4m3fnuz", kFloat8E4M3Fnuz), Type("float8_e5m2fnuz", kFloat8E5M2Fnuz),
     Type("float8_e8m0fnu", kFloat8E8M0), Type("qint8", kQuantized), Type("quint8", kQuantized),
     Type("qint32", kQuantized), Type("quint4x2", kQuantized), Type("quint2x4", kQuantized),
+    // Several elements in a byte, or bits of no stated meaning.
+    Type("float4_e2m1fn_x2", kPacked), Type("bits1x8", kPacked), Type("bits2x4", kPacked),
+    Type("bits4x2", kPacked), Type("bits8", kPacked), Type("bits16", kPacked),
+    Type("int1", kPacked), Type("int2", kPacked), Type("int3", kPacked), Type("int4", kPacked),
+    Type("int5", kPacked), Type("int6", kPacked), Type("int7", kPacked),
+    Type("uint1", kPacked), Type("uint2", kPacked), Type("uint3", kPacked), Type("uint4", kPacked),
+    Type("uint5", kPacked), Type("uint6", kPacked), Type("uint7", kPacked),
 };
 
 }  // namespace

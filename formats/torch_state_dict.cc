@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <unordered_map>
 
 #include "formats/core/checked.h"
 #include "formats/core/error.h"
@@ -34,16 +35,28 @@ constexpr size_t kMaxKeyBytes = 256;
 // Wrappers within wrappers.
 constexpr unsigned kMaxWrapperDepth = 2;
 
-constexpr uint32_t kNoStorage = UINT32_MAX;
+// Storages that are entries of a whole archive.
+class ArchiveStorages final : public StorageTable {
+ public:
+  explicit ArchiveStorages(const ZipArchive& archive) : archive_(archive) {}
+  const RandomAccessBytes& file() const override { return archive_.bytes(); }
+  std::optional<TorchStorage> Find(std::string_view name, uint64_t /*size_bytes*/) override {
+    const ZipEntry* entry = archive_.Find(name);
+    if (entry == nullptr) return std::nullopt;
+    return TorchStorage{entry->name, entry->data_offset, entry->size_bytes, entry->crc32};
+  }
+
+ private:
+  const ZipArchive& archive_;
+};
 
 class StateDictReader {
  public:
-  StateDictReader(const Pickle& pickle, const ZipArchive& archive, std::string_view prefix)
+  StateDictReader(const Pickle& pickle, std::string_view prefix, StorageTable& storages)
       : pickle_(pickle),
-        archive_(archive),
+        storages_(storages),
         prefix_(prefix),
-        file_(Escaped(archive.bytes().name(), 4096)),
-        storage_of_entry_(archive.entries().size(), kNoStorage) {}
+        file_(Escaped(storages.file().name(), 4096)) {}
 
   TorchStateDict Read() {
     const PickleValue root = pickle_.root();
@@ -62,7 +75,6 @@ class StateDictReader {
           .Hint("save the weights alone: torch.save(model.state_dict(), FILE)");
     }
     for (const auto& [name, value] : NamedTensors(*dict)) AddTensor(name, value);
-    CheckTotals();
     StripWrapperPrefixes(state_.tensors);
     return std::move(state_);
   }
@@ -113,7 +125,7 @@ class StateDictReader {
   };
   // Returns the tensors of `dict`, whose names are distinct.
   std::vector<NamedTensor> NamedTensors(PickleValue dict) {
-    const uint64_t limit = kFreeTensors + archive_.bytes().size_bytes() / kMinBytesPerTensor;
+    const uint64_t limit = kFreeTensors + storages_.file().size_bytes() / kMinBytesPerTensor;
     std::vector<NamedTensor> tensors;
     std::vector<std::string_view> names;
     PickleItems items = pickle_.Items(dict);
@@ -175,7 +187,13 @@ class StateDictReader {
           .Found(std::to_string(strides.size()))
           .Expected(std::to_string(sizes.size()));
     }
-    for (const PickleValue size : sizes) tensor.shape.push_back(Size(size, "torch.shape", "size"));
+    for (const PickleValue size : sizes) {
+      if (size.kind() == Kind::kBigInt && !pickle_.IsNegative(size)) {
+        throw Fail("torch.tensor-too-large", "tensor is far larger than its storage")
+            .Found("a dimension of " + pickle_.Describe(size));
+      }
+      tensor.shape.push_back(Size(size, "torch.shape", "size"));
+    }
     for (const PickleValue stride : strides) {
       tensor.strides.push_back(Size(stride, "torch.stride", "stride"));
     }
@@ -222,11 +240,29 @@ class StateDictReader {
     const size_t n_args = symbol == TorchSymbol::kRebuild     ? 4
                           : symbol == TorchSymbol::kRebuildV2 ? 6
                                                               : 7;
-    if (!is_known || rebuild.args.size() < n_args ||
+    const size_t n_optional = symbol == TorchSymbol::kRebuild ? 0 : 1;
+    if (!is_known || rebuild.args.size() < n_args || rebuild.args.size() > n_args + n_optional ||
         rebuild.args[0].kind() != Kind::kPersistentId) {
       throw BadArguments(rebuild.function, rebuild.args.size());
     }
+    if (rebuild.args.size() > n_args) RefuseMetadata(rebuild, rebuild.args.back());
     return rebuild;
+  }
+  // A tensor may say that its elements are to be negated or conjugated when they are read: a view
+  // that PyTorch made without touching the storage. Nothing else is known to stand there.
+  void RefuseMetadata(const Rebuild& rebuild, PickleValue metadata) const {
+    if (metadata.kind() == Kind::kNone) return;
+    if (metadata.kind() != Kind::kDict) throw BadArguments(rebuild.function, rebuild.args.size());
+    const auto key = pickle_.Items(metadata).Next();
+    if (!key) return;
+    throw UnsupportedError("torch.unsupported-tensor",
+                           "tensor is a lazy view, not stored as the values that it shows")
+        .File(file_)
+        .Where("tensor " + Quoted(name_))
+        .Found("metadata " +
+               (key->kind() == Kind::kText ? Quoted(pickle_.Text(*key)) : pickle_.Describe(*key)))
+        .Expected("no metadata")
+        .Hint("save it again after tensor.resolve_neg().resolve_conj()");
   }
   Error BadArguments(PickleValue function, uint64_t n_args) const {
     return Fail("torch.tensor-args", "tensor is made in a way that PyTorch never writes")
@@ -257,7 +293,7 @@ class StateDictReader {
     }
     throw Fail(id, fmt::format("{} cannot be used", what))
         .Found(pickle_.Describe(value))
-        .Expected("an integer, not negative");
+        .Expected("an integer of at most 51 bits, not negative");
   }
 
   // --- its storage ------------------------------------------------------------------------------
@@ -277,8 +313,8 @@ class StateDictReader {
       throw UnsupportedError("torch.dtype", "elements are no plain numbers")
           .File(file_)
           .Where("tensor " + Quoted(name_))
-          .Found(pickle_.Describe(id[1]))
-          .Hint("save the tensor dequantized");
+          .Found(pickle_.Describe(rebuild.symbol == TorchSymbol::kRebuildV3 ? rebuild.args[6] : id[1]))
+          .Hint("save the tensor dequantized, as float16, bfloat16 or float32");
     }
     tensor.dtype = element.dtype;
     tensor.dtype_name = element.name;
@@ -330,53 +366,59 @@ class StateDictReader {
   // Returns the index of the storage with that key, which must have that size.
   uint32_t FindStorage(std::string_view key, uint64_t storage_bytes) {
     const std::string name = fmt::format("{}/data/{}", prefix_, key.substr(0, kMaxKeyBytes));
-    const ZipEntry* entry = key.size() > kMaxKeyBytes ? nullptr : archive_.Find(name);
-    if (entry == nullptr) {
+    const auto storage = key.size() > kMaxKeyBytes ? std::nullopt : storages_.Find(name, storage_bytes);
+    if (!storage) {
       throw Fail("torch.storage-missing", "archive has no entry for the tensor's storage")
           .Expected("entry " + Quoted(name));
     }
-    if (entry->size_bytes != storage_bytes) {
+    if (storage->size_bytes != storage_bytes) {
       throw Fail("torch.storage-size", "entry " + Quoted(name) + " has another size than declared")
-          .Found(fmt::format("{} bytes", entry->size_bytes))
+          .Found(fmt::format("{} bytes", storage->size_bytes))
           .Expected(fmt::format("{} bytes", storage_bytes));
     }
-    uint32_t& index = storage_of_entry_[static_cast<size_t>(entry - archive_.entries().data())];
-    if (index == kNoStorage) {
-      index = static_cast<uint32_t>(state_.storages.size());
-      state_.storages.push_back({entry->name, entry->data_offset, entry->size_bytes, entry->crc32});
-    }
-    return index;
-  }
-
-  void CheckTotals() const {
-    const uint64_t file_bytes = archive_.bytes().size_bytes();
-    uint64_t total = 0;
-    for (const TorchTensor& tensor : state_.tensors) {
-      const auto sum = CheckedAdd(total, tensor.size_bytes());
-      total = sum.value_or(UINT64_MAX);
-      if (total / kMaxSharing <= file_bytes + kMaxExpandedBytes) continue;
-      throw DataError("torch.tensor-too-large", "tensors together are far larger than the file")
-          .File(file_)
-          .Where("tensor " + Quoted(tensor.name))
-          .Found(fmt::format("{} bytes", total))
-          .Expected(fmt::format("at most {} times {} bytes", kMaxSharing, file_bytes));
-    }
+    const auto next = static_cast<uint32_t>(state_.storages.size());
+    const auto [index, is_new] = index_of_entry_.emplace(storage->entry.data(), next);
+    if (is_new) state_.storages.push_back(*storage);
+    return index->second;
   }
 
   const Pickle& pickle_;
-  const ZipArchive& archive_;
+  StorageTable& storages_;
   std::string_view prefix_;
   std::string file_;
-  std::vector<uint32_t> storage_of_entry_;
+  std::unordered_map<const char*, uint32_t> index_of_entry_;  // by TorchStorage::entry
   std::string_view name_;  // of the tensor being read
   TorchStateDict state_;
 };
 
+void CheckTotals(const TorchStateDict& state, const RandomAccessBytes& file) {
+  const uint64_t file_bytes = file.size_bytes();
+  uint64_t total = 0;
+  for (const TorchTensor& tensor : state.tensors) {
+    const auto sum = CheckedAdd(total, tensor.size_bytes());
+    total = sum.value_or(UINT64_MAX);
+    if (total / kMaxSharing <= file_bytes + kMaxExpandedBytes) continue;
+    throw DataError("torch.tensor-too-large", "tensors together are far larger than the file")
+        .File(Escaped(file.name(), 4096))
+        .Where("tensor " + Quoted(tensor.name))
+        .Found(fmt::format("{} bytes", total))
+        .Expected(fmt::format("at most {} times {} bytes", kMaxSharing, file_bytes));
+  }
+}
+
 }  // namespace
+
+TorchStateDict ReadTorchStateDict(const Pickle& pickle, std::string_view prefix,
+                                  StorageTable& storages) {
+  return StateDictReader(pickle, prefix, storages).Read();
+}
 
 TorchStateDict ReadTorchStateDict(const Pickle& pickle, const ZipArchive& archive,
                                   std::string_view prefix) {
-  return StateDictReader(pickle, archive, prefix).Read();
+  ArchiveStorages storages(archive);
+  TorchStateDict state = ReadTorchStateDict(pickle, prefix, storages);
+  CheckTotals(state, archive.bytes());
+  return state;
 }
 
 void StripWrapperPrefixes(std::span<TorchTensor> tensors) {

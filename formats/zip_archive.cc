@@ -18,6 +18,7 @@ namespace {
 
 constexpr uint32_t kLocalSignature = 0x04034b50;
 constexpr uint32_t kCentralSignature = 0x02014b50;
+constexpr uint32_t kDescriptorSignature = 0x08074b50;
 
 constexpr uint16_t kFlagEncrypted = 0x1;
 constexpr uint16_t kFlagDescriptor = 0x8;  // sizes and CRC-32 follow the data
@@ -33,12 +34,6 @@ struct LocalPlace {
   uint64_t offset = 0;  // of the local header
   uint16_t flags = 0;
 };
-
-Error ZipError(std::string_view id, std::string_view what, const RandomAccessBytes& bytes) {
-  return DataError(id, what)
-      .File(Escaped(bytes.name(), 4096))
-      .Hint("the file is damaged or made to mislead: fetch it again from its publisher");
-}
 
 Error EntryError(std::string_view id, std::string_view what, const RandomAccessBytes& bytes,
                  std::string_view entry) {
@@ -88,7 +83,14 @@ class Zip64Field {
   ByteView values_;
 };
 
-void CheckName(std::string_view name, const RandomAccessBytes& bytes) {
+// Returns the folder in which PyTorch puts every entry: what stands before the first "/".
+std::string_view TopFolder(std::string_view name) {
+  return name.substr(0, std::min(name.find('/'), name.size()));
+}
+
+// `top` is the top folder of the archive's first entry. PyTorch names it after the file that it
+// saves to ("C:.pth", "..pth"), so that it may look like the beginning of a path.
+void CheckName(std::string_view name, std::string_view top, const RandomAccessBytes& bytes) {
   const auto refuse = [&](std::string_view what) {
     throw EntryError("zip.name", what, bytes, name);
   };
@@ -97,8 +99,11 @@ void CheckName(std::string_view name, const RandomAccessBytes& bytes) {
   if (name.find('\\') != std::string_view::npos) refuse("name of an entry contains a backslash");
   if (!IsUtf8(name)) refuse("name of an entry is no valid UTF-8");
   if (name.front() == '/') refuse("name of an entry is an absolute path");
-  if (name.size() > 1 && name[1] == ':') refuse("name of an entry is a path with a drive");
-  for (size_t begin = 0; begin <= name.size();) {
+  const bool is_in_top = TopFolder(name) == top && name.size() > top.size();
+  if (!is_in_top && name.size() > 1 && name[1] == ':') {
+    refuse("name of an entry is a path with a drive");
+  }
+  for (size_t begin = is_in_top && top != ".." ? top.size() + 1 : 0; begin <= name.size();) {
     const size_t end = std::min(name.find('/', begin), name.size());
     const std::string_view part = name.substr(begin, end - begin);
     if (part == ".." || part == ".") refuse("name of an entry is a path out of the archive");
@@ -118,7 +123,9 @@ void CheckFlags(uint16_t flags, const RandomAccessBytes& bytes, std::string_view
 }
 
 // Reads one record of the central directory: everything that can be checked without its data.
-ZipEntry ReadCentralEntry(ByteReader& reader, const RandomAccessBytes& bytes, LocalPlace& local) {
+// `top` is the top folder of the first entry; nothing for that entry itself.
+ZipEntry ReadCentralEntry(ByteReader& reader, const RandomAccessBytes& bytes,
+                          std::optional<std::string_view> top, LocalPlace& local) {
   const uint64_t offset = reader.offset();
   if (reader.Read<uint32_t>("a central directory record") != kCentralSignature) {
     throw ZipError("zip.directory", "central directory record has a wrong signature", bytes)
@@ -144,7 +151,7 @@ ZipEntry ReadCentralEntry(ByteReader& reader, const RandomAccessBytes& bytes, Lo
   const ByteView extra = reader.Take(extra_bytes, "extra fields in the central directory");
   reader.Take(comment_bytes, "a comment in the central directory");
 
-  CheckName(entry.name, bytes);
+  CheckName(entry.name, top.value_or(TopFolder(entry.name)), bytes);
   CheckFlags(local.flags, bytes, entry.name);
   Zip64Field wide(extra, "zip.directory", bytes, entry.name);
   if (unpacked_bytes == kIn64) unpacked_bytes = wide.Next<uint64_t>();
@@ -220,15 +227,40 @@ void ReadLocalHeader(const RandomAccessBytes& bytes, const LocalPlace& local, ui
   entry.data_offset = local.offset + fixed_bytes + extra_bytes;
 }
 
+// Checks that a descriptor of `size` bytes says what the directory says.
+// Source: APPNOTE.TXT, 4.3.9: signature (or none), CRC-32, two sizes of 32 or of 64 bits.
+void CheckDescriptor(const RandomAccessBytes& bytes, const ZipEntry& entry, uint64_t offset,
+                     uint64_t size) {
+  const auto refuse = [&](std::string_view what) {
+    throw EntryError("zip.local-mismatch", what, bytes, entry.name)
+        .Offset(offset)
+        .Expected("what the central directory says");
+  };
+  const std::vector<uint8_t> descriptor = bytes.ReadVector(offset, size);
+  const uint8_t* d = descriptor.data();
+  if (size % 8 == 0) {  // 16 or 24 bytes, with the signature
+    if (LoadLE<uint32_t>(d) != kDescriptorSignature) refuse("descriptor has a wrong signature");
+    d += 4;
+  }
+  if (LoadLE<uint32_t>(d) != entry.crc32) refuse("CRC-32 differs in the descriptor");
+  d += 4;
+  const bool is_wide = size >= 20;
+  const uint64_t stored = is_wide ? LoadLE<uint64_t>(d) : LoadLE<uint32_t>(d);
+  const uint64_t unpacked = is_wide ? LoadLE<uint64_t>(d + 8) : LoadLE<uint32_t>(d + 4);
+  if (stored != entry.size_bytes || (entry.method == 0 && unpacked != stored)) {
+    refuse("size differs in the descriptor");
+  }
+}
+
 // Checks that the bytes between the data of one entry and the next are a descriptor or nothing.
 void CheckGap(const RandomAccessBytes& bytes, const LocalPlace& local, const ZipEntry& entry,
               uint64_t next) {
   const uint64_t end = entry.data_offset + entry.size_bytes;
   const uint64_t gap = next - end;
-  // Signature (or none), CRC-32 and two sizes of 32 or 64 bits.
-  const bool is_descriptor =
-      (local.flags & kFlagDescriptor) != 0 && (gap == 12 || gap == 16 || gap == 20 || gap == 24);
-  if (gap == 0 || is_descriptor) return;
+  if (gap == 0) return;
+  if ((local.flags & kFlagDescriptor) != 0 && (gap == 12 || gap == 16 || gap == 20 || gap == 24)) {
+    return CheckDescriptor(bytes, entry, end, gap);
+  }
   throw EntryError("zip.hidden-bytes", "bytes behind this entry belong to no entry", bytes,
                    entry.name)
       .Offset(end)
@@ -292,6 +324,13 @@ void ReadLocalHeaders(const RandomAccessBytes& bytes, const std::vector<LocalPla
 
 }  // namespace
 
+Error NoZipSums(const std::string& file) {
+  return DataError("zip.no-sums", "file has no sums, so damage to its data cannot be told")
+      .File(Escaped(file, 4096))
+      .Found("CRC-32 0 for every entry")
+      .Hint("whoever saved it had called torch.serialization.set_crc32_options(False)");
+}
+
 ZipArchive ZipArchive::Open(const RandomAccessBytes& bytes) {
   ZipArchive archive(bytes);
   const ZipDirectoryPlace place = FindZipDirectory(bytes);
@@ -299,8 +338,10 @@ ZipArchive ZipArchive::Open(const RandomAccessBytes& bytes) {
   ByteReader reader(archive.directory_, Escaped(bytes.name(), 4096), "zip.directory", place.offset);
   std::vector<LocalPlace> locals(place.n_entries);
   archive.entries_.reserve(place.n_entries);
+  std::optional<std::string_view> top;
   for (LocalPlace& local : locals) {
-    archive.entries_.push_back(ReadCentralEntry(reader, bytes, local));
+    archive.entries_.push_back(ReadCentralEntry(reader, bytes, top, local));
+    if (!top) top = TopFolder(archive.entries_.front().name);
   }
   if (reader.remaining() != 0) {
     throw ZipError("zip.directory", "central directory is larger than its entries", bytes)
@@ -328,6 +369,10 @@ const ZipEntry* ZipArchive::Find(std::string_view name) const {
       std::lower_bound(by_name_.begin(), by_name_.end(), name,
                        [&](uint32_t i, std::string_view key) { return entries_[i].name < key; });
   return it != by_name_.end() && entries_[*it].name == name ? &entries_[*it] : nullptr;
+}
+
+bool ZipArchive::has_sums() const {
+  return std::ranges::any_of(entries_, [](const ZipEntry& entry) { return entry.crc32 != 0; });
 }
 
 void ZipArchive::RequireStored() const {

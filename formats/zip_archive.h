@@ -10,9 +10,11 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
+#include "formats/core/error.h"
 #include "formats/core/file.h"
 
 namespace quern {
@@ -24,6 +26,9 @@ struct ZipEntry {
   uint32_t crc32 = 0;
   uint16_t method = 0;  // 0: stored; any other cannot be read
 };
+
+// Returns the warning about an archive without sums (ZipArchive::has_sums).
+Error NoZipSums(const std::string& file);
 
 class ZipArchive {
  public:
@@ -43,6 +48,10 @@ class ZipArchive {
   std::span<const ZipEntry> entries() const { return entries_; }
   // Returns the entry of that name, or nullptr. Cost: logarithmic.
   const ZipEntry* Find(std::string_view name) const;
+
+  // Returns false if every CRC-32 is 0: whoever wrote the archive left the sums out (PyTorch does
+  // after torch.serialization.set_crc32_options(False)), and damage to its data goes unseen.
+  bool has_sums() const;
 
   // Throws: Error kUnsupported "zip.method" that names the first entry that is not stored, if any.
   void RequireStored() const;

@@ -20,12 +20,6 @@ constexpr uint64_t kMaxCommentBytes = 0xFFFF;
 // A field of 32 bits that is too small says so with this value; zip64 has the real one.
 constexpr uint32_t kIn64 = 0xFFFFFFFF;
 
-Error ZipError(std::string_view id, std::string_view what, const RandomAccessBytes& bytes) {
-  return DataError(id, what)
-      .File(Escaped(bytes.name(), 4096))
-      .Hint("the file is damaged or made to mislead: fetch it again from its publisher");
-}
-
 // Returns the place of the end record, which must end where the file ends.
 uint64_t FindEndRecord(const RandomAccessBytes& bytes) {
   const uint64_t size = bytes.size_bytes();
@@ -47,6 +41,8 @@ uint64_t FindEndRecord(const RandomAccessBytes& bytes) {
   if (record) return tail_offset + *record;
   if (!early) {
     throw ZipError("zip.eocd", "no end of central directory record in the zip archive", bytes)
+        .Offset(size)
+        .Found(fmt::format("{} bytes", size))
         .Hint("the file is cut off or damaged: compare its size with the original's");
   }
   const uint64_t end = tail_offset + *early + kEndBytes + LoadLE<uint16_t>(&tail[*early + 20]);
@@ -112,6 +108,12 @@ uint64_t ReadZip64End(const RandomAccessBytes& bytes, uint64_t end_offset,
 }
 
 }  // namespace
+
+Error ZipError(std::string_view id, std::string_view what, const RandomAccessBytes& bytes) {
+  return DataError(id, what)
+      .File(Escaped(bytes.name(), 4096))
+      .Hint("the file is damaged or made to mislead: fetch it again from its publisher");
+}
 
 ZipDirectoryPlace FindZipDirectory(const RandomAccessBytes& bytes) {
   const uint64_t end_offset = FindEndRecord(bytes);

@@ -3,13 +3,18 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
+#include "formats/core/error.h"
 #include "formats/core/file.h"
 
 namespace quern {
 
 // Sizes of the fixed parts of a local header and a central directory record.
 inline constexpr uint64_t kZipLocalBytes = 30, kZipCentralBytes = 46;
+
+// Returns the error for a fault of the archive `bytes`.
+Error ZipError(std::string_view id, std::string_view what, const RandomAccessBytes& bytes);
 
 struct ZipDirectoryPlace {
   uint64_t offset = 0;

@@ -115,21 +115,28 @@ class CheckCommand final : public Command {
     const CheckpointOptions no_sums{.context_length = {}, .name = "", .verify_crc = false};
     std::vector<Finding> findings = CheckCheckpoint(path_, no_sums);
     if (is_folder) Append(VerifyChecklist(path_, &session.terminal), findings);
-    Append(CheckStorageSums(path_, &session.terminal), findings);
+    Append(CheckSums(path_, &session.terminal), findings);
     // The tensors of a model file are hashed while their values are looked at.
     const bool is_model_file = FindContainer(kind) != nullptr;
     if (is_model_file) Append(CheckFile(no_weights_, session), findings);
     if (no_weights_) return findings;
     IntegrityOptions options{.threads = session.threads, .progress = &session.terminal};
     if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
+    // The whole cannot be opened, but the weights of its sound shards can be looked at.
+    const auto check_parts = [&] {
+      for (const auto& part : OpenSoundParts(path_)) Append(CheckWeights(*part, options), findings);
+    };
+    if (IsLoneShard(path_)) {
+      check_parts();
+      return findings;
+    }
     try {
       Append(CheckWeights(*OpenCheckpoint(path_, no_sums), options), findings);
     } catch (const Error& error) {
       // What keeps the checkpoint from opening was found above, unless only opening sees it.
       if (error.code() == ErrorCode::kMemory || error.code() == ErrorCode::kBug) throw;
       if (!HasErrors(findings)) findings.push_back(FindingFrom(error));
-      // The whole cannot be opened, but the weights of its sound shards can be looked at.
-      for (const auto& part : OpenSoundParts(path_)) Append(CheckWeights(*part, options), findings);
+      check_parts();
     }
     // Weights that cannot be read tell of one damaged segment each: look at all.
     const bool has_bad_segments = std::ranges::find(findings, std::string_view("qpack.segment"),
@@ -155,6 +162,7 @@ class CheckCommand final : public Command {
       case FileKind::kGguf:
       case FileKind::kQpack:
       case FileKind::kTorchZip:
+      case FileKind::kSafetensors:
         return;
       default: {
         const InputFile file(path_);

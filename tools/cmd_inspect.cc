@@ -19,6 +19,7 @@
 #include "tools/command.h"
 #include "tools/describe.h"
 #include "tools/io_args.h"
+#include "tools/listing.h"
 #include "tools/report_format.h"
 #include "tools/report_target.h"
 #include "tools/table.h"
@@ -104,29 +105,30 @@ std::string ShowTorch(const std::string& path, bool as_json) {
   const TorchCheckpoint checkpoint = TorchCheckpoint::Open(file);
   if (as_json) {
     Json json = {{"schema", "quern.torch/1"}, {"n_storages", checkpoint.storages().size()}};
-    json["tensors"] = Json::array();
-    for (const TorchTensor& tensor : checkpoint.tensors()) {
-      json["tensors"].push_back({{"name", Escaped(tensor.name)},
-                                 {"type", tensor.dtype_name},
-                                 {"shape", tensor.shape},
-                                 {"strides", tensor.strides},
-                                 {"bytes", tensor.size_bytes()}});
-    }
+    ListItems(json, "tensors", checkpoint.tensors(), checkpoint.tensors().size(),
+              [](const TorchTensor& tensor) -> Json {
+                return {{"name", Escaped(tensor.name)},
+                        {"type", tensor.dtype_name},
+                        {"shape", tensor.shape},
+                        {"strides", tensor.strides},
+                        {"bytes", tensor.size_bytes()}};
+              });
     return json.dump(2);
   }
-  Table table({{"tensor"}, {"type"}, {"shape"}, {"strides"}, {"bytes", Align::kRight}});
+  const auto row = [](const TorchTensor& tensor) -> std::vector<std::string> {
+    return {Escaped(tensor.name), std::string(tensor.dtype_name),
+            fmt::format("[{}]", fmt::join(tensor.shape, ", ")),
+            tensor.is_contiguous() ? "" : fmt::format("[{}]", fmt::join(tensor.strides, ", ")),
+            fmt::format("{}", tensor.size_bytes())};
+  };
+  const Table table =
+      ListRows({{"tensor"}, {"type"}, {"shape"}, {"strides"}, {"bytes", Align::kRight}},
+               checkpoint.tensors(), checkpoint.tensors().size(), row);
   uint64_t n_bytes = 0;
-  for (const TorchTensor& tensor : checkpoint.tensors()) {
-    n_bytes += tensor.size_bytes();
-    table.AddRow(
-        {Escaped(tensor.name), std::string(tensor.dtype_name),
-         fmt::format("[{}]", fmt::join(tensor.shape, ", ")),
-         tensor.is_contiguous() ? "" : fmt::format("[{}]", fmt::join(tensor.strides, ", ")),
-         fmt::format("{}", tensor.size_bytes())});
-  }
-  return fmt::format("PyTorch checkpoint: {} tensors in {} storages, {}\n\n{}",
+  for (const TorchTensor& tensor : checkpoint.tensors()) n_bytes += tensor.size_bytes();
+  return fmt::format("PyTorch checkpoint: {} tensors in {} storages, {}{}\n\n{}",
                      checkpoint.tensors().size(), checkpoint.storages().size(), HumanBytes(n_bytes),
-                     table.ToString());
+                     checkpoint.has_sums() ? "" : ", without sums", table.ToString());
 }
 
 // One safetensors file by itself: its tensors in the order of their bytes.
@@ -134,23 +136,25 @@ std::string ShowSafetensors(const std::string& path, bool as_json) {
   const InputFile bytes(path);
   const SafetensorsFile file = SafetensorsFile::Open(bytes);
   if (as_json) {
-    Json json = {{"schema", "quern.safetensors/1"}, {"tensors", Json::array()}};
-    for (const SafetensorsTensor& tensor : file.tensors()) {
-      json["tensors"].push_back({{"name", Escaped(tensor.name)},
-                                 {"type", tensor.dtype_name},
-                                 {"shape", tensor.shape},
-                                 {"bytes", tensor.size_bytes}});
-    }
+    Json json = {{"schema", "quern.safetensors/1"}};
+    ListItems(json, "tensors", file.tensors(), file.tensors().size(),
+              [](const SafetensorsTensor& tensor) -> Json {
+                return {{"name", Escaped(tensor.name)},
+                        {"type", tensor.dtype_name},
+                        {"shape", tensor.shape},
+                        {"bytes", tensor.size_bytes}};
+              });
     return json.dump(2);
   }
-  Table table({{"tensor"}, {"type"}, {"shape"}, {"bytes", Align::kRight}});
+  const auto row = [](const SafetensorsTensor& tensor) -> std::vector<std::string> {
+    return {Escaped(tensor.name), std::string(tensor.dtype_name),
+            fmt::format("[{}]", fmt::join(tensor.shape, ", ")),
+            fmt::format("{}", tensor.size_bytes)};
+  };
+  const Table table = ListRows({{"tensor"}, {"type"}, {"shape"}, {"bytes", Align::kRight}},
+                               file.tensors(), file.tensors().size(), row);
   uint64_t n_bytes = 0;
-  for (const SafetensorsTensor& tensor : file.tensors()) {
-    n_bytes += tensor.size_bytes;
-    table.AddRow({Escaped(tensor.name), std::string(tensor.dtype_name),
-                  fmt::format("[{}]", fmt::join(tensor.shape, ", ")),
-                  fmt::format("{}", tensor.size_bytes)});
-  }
+  for (const SafetensorsTensor& tensor : file.tensors()) n_bytes += tensor.size_bytes;
   return fmt::format("safetensors: {} tensors, {}\n\n{}", file.tensors().size(),
                      HumanBytes(n_bytes), table.ToString());
 }
@@ -165,14 +169,16 @@ std::string ShowJson(const std::string& path, bool as_json) {
   }
   CheckConfig(root, path);
   if (as_json) {
-    Json json = {{"schema", "quern.json/1"}, {"members", Json::array()}};
-    for (const auto& [key, value] : root.items()) {
-      json["members"].push_back({{"key", Escaped(key)}, {"value", value.ToString()}});
-    }
+    Json json = {{"schema", "quern.json/1"}};
+    ListItems(json, "members", root.items(), root.size(), [](const auto& item) -> Json {
+      return {{"key", Escaped(item.key)}, {"value", item.value.ToString()}};
+    });
     return json.dump(2);
   }
-  Table table({{"key"}, {"value"}});
-  for (const auto& [key, value] : root.items()) table.AddRow({Escaped(key), value.ToString()});
+  const auto row = [](const auto& item) -> std::vector<std::string> {
+    return {Escaped(item.key), item.value.ToString()};
+  };
+  const Table table = ListRows({{"key"}, {"value"}}, root.items(), root.size(), row);
   return fmt::format("JSON: an object of {} members\n\n{}", root.size(), table.ToString());
 }
 
@@ -190,29 +196,30 @@ std::string ShowImatrix(const std::string& path, bool as_json) {
       json["datasets"].push_back(Escaped(imatrix.datasets[i], 4096));
     if (imatrix.n_chunks) json["n_chunks"] = *imatrix.n_chunks;
     if (imatrix.chunk_size) json["chunk_size_tokens"] = *imatrix.chunk_size;
-    json["entries"] = Json::array();
-    for (const ImatrixEntry& entry : imatrix.entries) {
-      json["entries"].push_back({{"name", Escaped(entry.name, kImatrixMaxNameBytes)},
-                                 {"n_values", entry.values.size()},
-                                 {"count", entry.count},
-                                 {"mean", MeanOf(entry.values)},
-                                 {"max", *std::ranges::max_element(entry.values)},
-                                 {"all_zero", entry.all_zero}});
-    }
+    ListItems(json, "entries", imatrix.entries, imatrix.entries.size(),
+              [](const ImatrixEntry& entry) -> Json {
+                return {{"name", Escaped(entry.name, kImatrixMaxNameBytes)},
+                        {"n_values", entry.values.size()},
+                        {"count", entry.count},
+                        {"mean", MeanOf(entry.values)},
+                        {"max", *std::ranges::max_element(entry.values)},
+                        {"all_zero", entry.all_zero}};
+              });
     return json.dump(2);
   }
-  Table table({{"weight"},
-               {"columns", Align::kRight},
-               {imatrix.is_gguf ? "rows seen" : "calls", Align::kRight},
-               {"mean", Align::kRight},
-               {"max", Align::kRight},
-               {""}});
-  for (const ImatrixEntry& entry : imatrix.entries) {
-    table.AddRow({Escaped(entry.name), fmt::format("{}", entry.values.size()),
-                  fmt::format("{}", entry.count), fmt::format("{:.6g}", MeanOf(entry.values)),
-                  fmt::format("{:.6g}", *std::ranges::max_element(entry.values)),
-                  entry.all_zero ? "all zero" : ""});
-  }
+  const auto row = [](const ImatrixEntry& entry) -> std::vector<std::string> {
+    return {Escaped(entry.name), fmt::format("{}", entry.values.size()),
+            fmt::format("{}", entry.count), fmt::format("{:.6g}", MeanOf(entry.values)),
+            fmt::format("{:.6g}", *std::ranges::max_element(entry.values)),
+            entry.all_zero ? "all zero" : ""};
+  };
+  const Table table = ListRows({{"weight"},
+                                {"columns", Align::kRight},
+                                {imatrix.is_gguf ? "rows seen" : "calls", Align::kRight},
+                                {"mean", Align::kRight},
+                                {"max", Align::kRight},
+                                {""}},
+                               imatrix.entries, imatrix.entries.size(), row);
   std::string head = fmt::format("importance matrix ({}): {} entries",
                                  imatrix.is_gguf ? "GGUF" : "legacy", imatrix.entries.size());
   if (imatrix.n_chunks) head += fmt::format(", {} chunks", *imatrix.n_chunks);

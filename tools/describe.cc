@@ -7,6 +7,7 @@
 #include <string>
 
 #include "formats/core/error.h"
+#include "tools/listing.h"
 #include "tools/table.h"
 #include "tools/terminal.h"
 
@@ -134,18 +135,21 @@ std::string DescribeManifest(const Manifest& manifest) {
   }
   if (!manifest.tensors.empty()) out += "\n" + types.ToString();
   if (!manifest.metadata.empty()) {
-    Table keys({{"other metadata"}, {"value"}});
-    for (const MetadataEntry& entry : manifest.metadata)
-      keys.AddRow({Escaped(entry.key), entry.value.ToString()});
-    out += "\n" + keys.ToString();
+    const auto row = [](const MetadataEntry& entry) -> std::vector<std::string> {
+      return {Escaped(entry.key), entry.value.ToString()};
+    };
+    out += "\n" + ListRows({{"other metadata"}, {"value"}}, manifest.metadata,
+                           manifest.metadata.size(), row)
+                      .ToString();
   }
   if (!manifest.tensors.empty()) {
-    Table tensors({{"tensor"}, {"type"}, {"shape"}, {"bytes", Align::kRight}});
-    for (const TensorInfo& tensor : manifest.tensors) {
-      tensors.AddRow({Escaped(tensor.name), std::string(quern::NameOf(tensor.dtype)),
-                      tensor.shape.ToString(), fmt::format("{}", tensor.size_bytes())});
-    }
-    out += "\n" + tensors.ToString();
+    const auto row = [](const TensorInfo& tensor) -> std::vector<std::string> {
+      return {Escaped(tensor.name), std::string(quern::NameOf(tensor.dtype)),
+              tensor.shape.ToString(), fmt::format("{}", tensor.size_bytes())};
+    };
+    out += "\n" + ListRows({{"tensor"}, {"type"}, {"shape"}, {"bytes", Align::kRight}},
+                           manifest.tensors, manifest.tensors.size(), row)
+                      .ToString();
   }
   return out;
 }
@@ -179,18 +183,20 @@ nlohmann::ordered_json ManifestJson(const Manifest& manifest) {
   json["tensor_bytes"] = manifest.tensor_bytes();
   json["bits_per_weight"] = BitsPerWeight(manifest);
   // A list, not an object: ordered objects look every key up among all before it.
-  json["metadata"] = nlohmann::ordered_json::array();
-  for (const MetadataEntry& entry : manifest.metadata)
-    json["metadata"].push_back({{"key", Escaped(entry.key)}, {"value", entry.value.ToString(200)}});
-  json["tensors"] = nlohmann::ordered_json::array();
-  for (const TensorInfo& tensor : manifest.tensors) {
-    nlohmann::ordered_json shape = nlohmann::ordered_json::array();
-    for (size_t i = 0; i < tensor.shape.rank(); ++i) shape.push_back(tensor.shape.dim(i));
-    json["tensors"].push_back({{"name", Escaped(tensor.name)},
-                               {"type", quern::NameOf(tensor.dtype)},
-                               {"shape", shape},
-                               {"bytes", tensor.size_bytes()}});
-  }
+  using Json = nlohmann::ordered_json;
+  ListItems(json, "metadata", manifest.metadata, manifest.metadata.size(),
+            [](const MetadataEntry& entry) -> Json {
+              return {{"key", Escaped(entry.key)}, {"value", entry.value.ToString(200)}};
+            });
+  ListItems(json, "tensors", manifest.tensors, manifest.tensors.size(),
+            [](const TensorInfo& tensor) -> Json {
+              Json shape = Json::array();
+              for (size_t i = 0; i < tensor.shape.rank(); ++i) shape.push_back(tensor.shape.dim(i));
+              return {{"name", Escaped(tensor.name)},
+                      {"type", quern::NameOf(tensor.dtype)},
+                      {"shape", shape},
+                      {"bytes", tensor.size_bytes()}};
+            });
   return json;
 }
 

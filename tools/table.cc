@@ -36,6 +36,7 @@ std::string Table::ToString() const {
   };
   for (size_t column = 0; column < n_columns; ++column) append(column, columns_[column].title);
   for (size_t i = 0; i < cells_.size(); ++i) append(i % n_columns, cells_[i]);
+  if (n_left_out_ > 0) out += "and " + std::to_string(n_left_out_) + " more\n";
   return out;
 }
 

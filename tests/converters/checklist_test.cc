@@ -1,5 +1,7 @@
 #include "converters/checklist.h"
 
+#include <sys/stat.h>
+
 #include <filesystem>
 #include <fstream>
 
@@ -25,6 +27,15 @@ TEST(ParseChecklist, TakesBothModesOfMd5sum) {
   EXPECT_EQ(list.entries[1].file, "b.pth");
   EXPECT_EQ(list.entries[2].file, "C d.pth");
   EXPECT_EQ(list.entries[2].md5, kMd5OfAbc);
+}
+
+TEST(ParseChecklist, TakesNamesWithADotFolder) {
+  const std::string md5 = kMd5OfAbc;
+  const Checklist list =
+      ParseChecklist(md5 + "  ./a.pth\n" + md5 + "  ././a\n" + md5 + "  ./\n" + md5 + "  ./..\n");
+  ASSERT_EQ(list.entries.size(), 1u);
+  EXPECT_EQ(list.entries[0].file, "a.pth");
+  EXPECT_EQ(list.malformed_lines, (std::vector<size_t>{2, 3, 4}));
 }
 
 TEST(ParseChecklist, ListsMalformedLines) {
@@ -80,6 +91,98 @@ TEST(VerifyChecklist, FindsEveryFault) {
   std::filesystem::remove(folder + "/good");
   testing::ExpectError(testing::Caught([&] { RequireChecklist(folder, log); }), ErrorCode::kData,
                        "checklist.missing-file", {"checklist.chk", "'good'"});
+}
+
+std::vector<std::string> IdsOf(const std::vector<Finding>& findings) {
+  std::vector<std::string> ids;
+  for (const Finding& finding : findings) ids.push_back(finding.id);
+  return ids;
+}
+
+// A folder with one shard "abc", params.json and the checklist `text`.
+void WriteFolder(const TempFolder& folder, const std::string& text) {
+  Write(folder / "consolidated.00.pth", "abc");
+  Write(folder / "params.json", "abc");
+  Write(folder / "checklist.chk", text);
+}
+
+TEST(VerifyChecklist, NothingVerifiedIsNoSuccess) {
+  const std::string md5 = kMd5OfAbc;
+  struct Case {
+    std::string text, id;
+    Finding::Severity severity;
+  };
+  const auto error = Finding::Severity::kError, warning = Finding::Severity::kWarning;
+  for (const Case& c : {
+           Case{"", "checklist.empty", error},
+           Case{"\n\r\n", "checklist.empty", error},
+           Case{"nothing of md5sum's form\n", "checklist.empty", error},
+           Case{"<!DOCTYPE html><html>\n" + md5 + "  params.json\n", "input.html", error},
+           Case{"version https://git-lfs.github.com/spec/v1\n", "input.lfs-pointer", error},
+           Case{std::string((1u << 20) + 1, '\n'), "file.too-large", error},
+           Case{md5 + "  params.json\n", "checklist.unlisted", warning},
+           Case{md5 + "  params.json\n" + md5 + "  consolidated.000.pth\n",
+                "checklist.missing-file", error},
+       }) {
+    const TempFolder folder;
+    WriteFolder(folder, c.text);
+    const auto findings = VerifyChecklist(folder.path());
+    ASSERT_FALSE(findings.empty()) << c.id;
+    EXPECT_EQ(findings[0].id, c.id);
+    EXPECT_EQ(findings[0].severity, c.severity) << c.id;
+    EXPECT_NE(findings[0].line.find("checklist.chk"), std::string::npos) << findings[0].line;
+    NullLog log;
+    const Error refusal = testing::Caught([&] { RequireChecklist(folder.path(), log); });
+    EXPECT_EQ(refusal.id(), c.id == "checklist.missing-file" ? "checklist.unlisted" : c.id);
+  }
+  const TempFolder folder;
+  WriteFolder(folder, md5 + " *./consolidated.00.pth\n");
+  EXPECT_TRUE(VerifyChecklist(folder.path()).empty());
+  NullLog log;
+  RequireChecklist(folder.path(), log);
+  // A tokenizer's checklist alone says nothing of the weights.
+  std::filesystem::rename(folder / "checklist.chk", folder / "tokenizer_checklist.chk");
+  EXPECT_EQ(IdsOf(VerifyChecklist(folder.path())), std::vector<std::string>{"checklist.absent"});
+  testing::ExpectError(testing::Caught([&] { RequireChecklist(folder.path(), log); }),
+                       ErrorCode::kData, "checklist.absent", {});
+}
+
+TEST(VerifyChecklist, OneBadNeighbourHidesNothing) {
+  const TempFolder folder;
+  const std::string md5 = kMd5OfAbc;
+  WriteFolder(folder, md5 + "  folder\n" + md5 + "  fifo\n" + md5 + "  consolidated.00.pth\n");
+  std::filesystem::create_directory(folder / "folder");
+  ASSERT_EQ(mkfifo((folder / "fifo").c_str(), 0600), 0);
+  Write(folder / "consolidated.00.pth", "abd");
+  const auto findings = VerifyChecklist(folder.path());
+  EXPECT_EQ(IdsOf(findings), (std::vector<std::string>{"file.kind", "file.kind", "checklist.md5"}));
+  EXPECT_NE(findings[0].line.find("/folder"), std::string::npos) << findings[0].line;
+  EXPECT_NE(findings[1].line.find("/fifo"), std::string::npos) << findings[1].line;
+  std::filesystem::remove(folder / "checklist.chk");
+  ASSERT_EQ(mkfifo((folder / "checklist.chk").c_str(), 0600), 0);
+  EXPECT_EQ(IdsOf(VerifyChecklist(folder.path())), std::vector<std::string>{"file.kind"});
+}
+
+TEST(VerifyChecklist, AFileIsReadOnce) {
+  class Counter final : public Progress {
+   public:
+    void Begin(std::string_view, uint64_t total, std::string_view) override { n_total = total; }
+    void Advance(uint64_t n) override { n_done += n; }
+    void End() override {}
+    uint64_t n_total = 0, n_done = 0;
+  } counter;
+  const TempFolder folder;
+  const std::string md5 = kMd5OfAbc, other(32, 'f');
+  WriteFolder(folder, md5 + "  consolidated.00.pth\n" + md5 + "  consolidated.00.pth\n" + md5 +
+                          "  ./consolidated.00.pth\n" + other + "  consolidated.00.pth\n");
+  const auto findings = VerifyChecklist(folder.path(), &counter);
+  EXPECT_EQ(counter.n_total, 3u);
+  EXPECT_EQ(counter.n_done, 3u);
+  ASSERT_EQ(IdsOf(findings), std::vector<std::string>{"checklist.contradiction"});
+  EXPECT_EQ(findings[0].severity, Finding::Severity::kError);
+  for (const std::string& word : {md5, other, std::string("'consolidated.00.pth'")}) {
+    EXPECT_NE(findings[0].line.find(word), std::string::npos) << findings[0].line;
+  }
 }
 
 TEST(VerifyChecklist, SaysThatThereIsNone) {

@@ -470,7 +470,7 @@ TEST(MetaFolders, EverySumIsCompared) {
   recipe.n_shards = 2;
   auto files = MakeCheckpoint(recipe);
   testing::WriteFiles(folder.path(), files);
-  EXPECT_TRUE(CheckStorageSums(folder.path()).empty());
+  EXPECT_TRUE(CheckSums(folder.path()).empty());
   const auto store = OpenCheckpoint(folder.path());
   for (const std::string name : {"blk.0.ffn_up.weight", "blk.1.attn_q.weight"}) {
     const StoredPlace place = store->PlaceOf(IndexOf(store->manifest(), name), 0, 0);
@@ -478,12 +478,72 @@ TEST(MetaFolders, EverySumIsCompared) {
     files[2].bytes[*place.byte_offset] ^= 1;
   }
   testing::WriteFiles(folder.path(), files);
-  const auto findings = CheckStorageSums(folder.path());
+  const auto findings = CheckSums(folder.path());
   ASSERT_EQ(findings.size(), 2u);
   for (const Finding& finding : findings) {
     EXPECT_EQ(finding.id, "zip.crc");
     EXPECT_NE(finding.line.find("consolidated.00.pth"), std::string::npos) << finding.line;
   }
+}
+
+// Returns the offset of `text` in the bytes.
+size_t OffsetOf(const std::vector<uint8_t>& bytes, std::string_view text) {
+  const size_t offset = AsText(bytes).find(text);
+  EXPECT_NE(offset, std::string_view::npos) << text;
+  return offset;
+}
+
+TEST(MetaFolders, SumsOfTheDescriptionAreComparedToo) {
+  const TempFolder folder;
+  const auto sound = MakeCheckpoint({});
+  ASSERT_EQ(sound[2].name, "consolidated.00.pth");
+  struct Flip {
+    std::string_view text;
+    std::string entry;
+  };
+  // Each leaves a file that says the same of its tensors: only the sum tells.
+  for (const Flip& flip : {Flip{"cpu", "consolidated.00/data.pkl"},
+                           Flip{"3\nPK", "consolidated.00/version"}}) {
+    auto files = sound;
+    files[2].bytes[OffsetOf(files[2].bytes, flip.text)] ^= 1;
+    testing::WriteFiles(folder.path(), files);
+    CheckpointOptions no_sums;
+    no_sums.verify_crc = false;
+    EXPECT_TRUE(CheckCheckpoint(folder.path(), no_sums).empty());
+    const auto findings = CheckSums(folder.path());
+    ASSERT_EQ(findings.size(), 1u) << flip.entry;
+    EXPECT_EQ(findings[0].id, "zip.crc");
+    EXPECT_NE(findings[0].line.find("'" + flip.entry + "'"), std::string::npos) << findings[0].line;
+    testing::ExpectError(testing::Caught([&] { OpenCheckpoint(folder.path()); }), ErrorCode::kData,
+                         "zip.crc", {flip.entry});
+  }
+}
+
+TEST(MetaFolders, FilesWithoutSumsAreReadWithAWarning) {
+  const TempFolder folder;
+  CheckpointRecipe recipe;
+  recipe.file.sums = false;
+  testing::WriteFiles(folder.path(), MakeCheckpoint(recipe));
+  class Warnings final : public Log {
+   public:
+    void Info(std::string_view) override {}
+    void Warn(std::string_view message) override { lines.emplace_back(message); }
+    std::vector<std::string> lines;
+  } log;
+  CheckpointOptions options;
+  options.log = &log;
+  ExpectWeights(*OpenCheckpoint(folder.path(), options), recipe);
+  ASSERT_EQ(log.lines.size(), 1u);
+  EXPECT_NE(log.lines[0].find("consolidated.00.pth: file has no sums"), std::string::npos);
+  EXPECT_NE(log.lines[0].find("[zip.no-sums]"), std::string::npos);
+  const auto findings = CheckSums(folder.path());
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0].id, "zip.no-sums");
+  EXPECT_EQ(findings[0].severity, Finding::Severity::kWarning);
+  log.lines.clear();
+  options.verify_crc = false;
+  OpenCheckpoint(folder.path(), options);
+  EXPECT_TRUE(log.lines.empty());  // nobody asked for sums
 }
 
 TEST(MetaFolders, AreReadAndTheirFaultsFound) {

@@ -49,8 +49,9 @@ uint32_t Crc32(const std::vector<uint8_t>& bytes) {
 // directory, data aligned to 64 through an "FB" field, a zip64 end record always.
 class ZipWriter {
  public:
+  explicit ZipWriter(bool sums) : sums_(sums) {}
   void Add(const std::string& name, const std::vector<uint8_t>& data) {
-    const uint32_t crc = Crc32(data);
+    const uint32_t crc = sums_ ? Crc32(data) : 0;
     const auto size = static_cast<uint32_t>(data.size());
     const auto name_bytes = static_cast<uint16_t>(name.size());
     const uint64_t offset = out_.size();
@@ -82,6 +83,7 @@ class ZipWriter {
   }
 
  private:
+  bool sums_;
   ByteBuilder out_, directory_;
   uint16_t n_entries_ = 0;
 };
@@ -150,7 +152,7 @@ std::vector<uint8_t> WriteTorchFile(const std::vector<WrittenStorage>& storages,
   pickle.Op("u");
   if (!style.wrapper.empty()) pickle.Unicode("iter_num").Int(7).Op("u");
 
-  ZipWriter zip;
+  ZipWriter zip(style.sums);
   zip.Add(style.archive + "/data.pkl", pickle.Finish());
   const std::string little = "little", version = "3\n";
   zip.Add(style.archive + "/byteorder", {little.begin(), little.end()});

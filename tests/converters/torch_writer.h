@@ -27,6 +27,7 @@ struct TorchFileStyle {
   std::string wrapper;                      // "model": {'model': {…}, 'iter_num': 7}
   std::string prefix;                       // before each name: "_orig_mod."
   bool ordered_dict = false;                // OrderedDict instead of a plain dict
+  bool sums = true;                         // false: set_crc32_options(False), every CRC-32 is 0
 };
 
 // Returns the bytes of the file.

@@ -57,6 +57,12 @@ TEST(DetectKind, KnowsFilesByTheirFirstBytes) {
   EXPECT_EQ(Kind("version https://git-lfs.github.com/spec/v1\noid sha256:00"), kGitLfsPointer);
   EXPECT_EQ(Kind("\n<!DOCTYPE html>\n<html>"), kHtml);
   EXPECT_EQ(Kind("<html lang=en>"), kHtml);
+  EXPECT_EQ(Kind("\xEF\xBB\xBF<!DOCTYPE HTML>"), kHtml);
+  EXPECT_EQ(Kind("<!-- saved from url -->\n<!-- and so on --> <html>"), kHtml);
+  EXPECT_EQ(Kind("<!-- a comment without end"), kHtml);
+  EXPECT_EQ(Kind("<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC>"), kHtml);
+  EXPECT_EQ(Kind("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code>"), kHtml);
+  EXPECT_EQ(Kind("<?xml version=\"1.0\"?><net name=\"model\">"), kUnknown);
   for (const std::string_view old : {"lmgg", "fmgg", "tjgg", "algg"})
     EXPECT_EQ(Kind(old), kOldGgml);
   EXPECT_EQ(Kind("7z\xbc\xaf\x27\x1c"), kForeign);
@@ -102,6 +108,8 @@ TEST(OpenModelFile, SaysWhatAFileIsInstead) {
   Refuse("lfs.gguf", "version https://git-lfs.github.com/spec/v1\n", kData, "input.lfs-pointer",
          {"Git LFS"});
   Refuse("html.gguf", "<!doctype html>", kData, "input.html", {"HTML"});
+  Refuse("s3.gguf", "<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code></Error>", kData,
+         "input.html", {"'AccessDenied'"});
   Refuse("old.bin", "tjgg\3\0\0\0", kUnsupported, "input.unknown-format", {"ggjt"});
   Refuse("x.7z", "7z\xbc\xaf\x27\x1c", kUnsupported, "input.unknown-format", {"7z"});
   Refuse("bad.gguf", "FUGGxxxxxxxxxx", kData, "input.unknown-format", {"FUGG"});

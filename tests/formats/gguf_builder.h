@@ -16,7 +16,8 @@ template <typename T>
 void PutLE(Bytes& out, T value) {
   uint8_t bytes[sizeof(T)];
   std::memcpy(bytes, &value, sizeof(T));
-  out.insert(out.end(), bytes, bytes + sizeof(T));
+  // One by one: g++ 12 warns of the insertion of a range into an empty vector.
+  for (const uint8_t byte : bytes) out.push_back(byte);
 }
 inline void PutText(Bytes& out, std::string_view text) {
   out.insert(out.end(), text.begin(), text.end());

@@ -120,6 +120,9 @@ TEST(JsonTest, RefusesBadSyntaxWithTheOffset) {
     EXPECT_NE(std::string(error.what()).find("offset"), std::string::npos) << error.what();
   }
   EXPECT_EQ(ParseError(std::string("{\"a\":\"x\0y\"}", 11)).id(), "json.syntax");
+  // The parser would take it for the end and never see what stands behind it.
+  EXPECT_EQ(ParseError(std::string("{\"a\":1}\0", 8)).id(), "json.syntax");
+  EXPECT_EQ(ParseError(std::string("{\"a\":1}\0{\"b\":2}", 15)).id(), "json.syntax");
 }
 
 TEST(JsonTest, RefusesWhatIsBeyondItsLimits) {
@@ -190,7 +193,8 @@ TEST(ConfigTest, ShardNamesArePlain) {
   EXPECT_NO_THROW(CheckShardName("pytorch_model-00001-of-00002.bin", "index.json"));
   for (const std::string& name :
        {std::string("/etc/passwd"), std::string("../a"), std::string("a/b"), std::string("a\\b"),
-        std::string(".."), std::string("."), std::string(), std::string("a\0b", 3)}) {
+        std::string(".."), std::string("."), std::string(), std::string("a\0b", 3),
+        std::string("a\nb"), std::string("\x1b[2J"), std::string("a\x7f")}) {
     const Error error = MustFail([&] { CheckShardName(name, "index.json"); });
     EXPECT_EQ(error.id(), "index.path") << name;
     EXPECT_NE(std::string(error.what()).find(Escaped(name)), std::string::npos) << error.what();

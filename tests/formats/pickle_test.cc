@@ -75,8 +75,18 @@ TEST(PickleTest, ReadsEveryScalar) {
   EXPECT_EQ(Parsed("\x8a\x02\x00\x80."s), "-32768");
   EXPECT_EQ(Parsed("\x8a\x05\x00\x00\x00\x80\x00."s), "2147483648");
   EXPECT_EQ(Parsed("\x8a\x08" + Le64(uint64_t{1} << 50) + "."), "1125899906842624");
-  EXPECT_EQ(Parsed("\x8a\x08" + Le64(uint64_t{1} << 62) + "."), "an integer beyond 51 bits");
-  EXPECT_EQ(Parsed("\x8a\x09" + Le64(1) + "\x00."s), "an integer beyond 51 bits");
+  EXPECT_EQ(Parsed("\x8a\x08" + Le64(uint64_t{1} << 51) + "."), "2251799813685248");
+  EXPECT_EQ(Parsed("\x8a\x08" + Le64(uint64_t{1} << 62) + "."), "4611686018427387904");
+  EXPECT_EQ(Parsed("\x8a\x08" + Le64(uint64_t{1} << 63) + "."), "-9223372036854775808");
+  EXPECT_EQ(Parsed("\x8a\x09" + Le64(UINT64_MAX) + "\x00."s), "18446744073709551615");
+  EXPECT_EQ(Parsed("\x8a\x09" + Le64(0) + "\x01."s), "18446744073709551616");
+  EXPECT_EQ(Parsed("\x8a\x09" + Le64(0) + "\xFF."s), "-18446744073709551616");
+  EXPECT_EQ(Parsed("\x8b" + Le32(33) + std::string(32, '\0') + "\x01."s), "an integer of 33 bytes");
+  // Bytes that only repeat the sign are none of the number.
+  EXPECT_EQ(Parsed("\x8a\x09" + Le64(1) + "\x00."s), "1");
+  EXPECT_EQ(Parsed("\x8a\x09" + Le64(UINT64_MAX - 4) + "\xFF."s), "-5");
+  EXPECT_EQ(Parsed("\x8b" + Le32(1000) + "\x07" + std::string(999, '\0') + "."), "7");
+  EXPECT_EQ(Parsed("\x8a\x09" + Le64(uint64_t{1} << 40) + "\x00."s), "1099511627776");
   EXPECT_EQ(Parsed("\x8b" + Le32(2) + "\x01\x02."), "513");
   EXPECT_EQ(Parsed("G" + std::string(8, 'x') + "."), "a float");
   EXPECT_EQ(Parsed("X" + Le32(3) + "abc."), "abc");

@@ -83,9 +83,10 @@ TEST(ZipArchiveTest, AcceptsWhatHonestWritersDo) {
     return NumberOfEntries(BuildZip(parts));
   };
   // Descriptors of every form; sizes in the local header zero, true, or left to zip64.
+  const std::string crc = Le32(testing::Crc32(TwoParts()[0].data)), signature = "PK\x07\x08";
   for (const std::string& descriptor :
-       {std::string(), Le32(1) + Le32(10) + Le32(10), "PK\x07\x08" + std::string(12, '\0'),
-        Le32(1) + Le64(10) + Le64(10), "PK\x07\x08" + std::string(20, '\0')}) {
+       {std::string(), crc + Le32(10) + Le32(10), signature + crc + Le32(10) + Le32(10),
+        crc + Le64(10) + Le64(10), signature + crc + Le64(10) + Le64(10)}) {
     for (const uint32_t size : {0u, 10u, 0xFFFFFFFFu}) {
       EXPECT_EQ(with([&](ZipPart& part) {
                   part.flags = 0x808;
@@ -185,6 +186,25 @@ TEST(ZipArchiveTest, RefusesBadNames) {
   ExpectPartRefused([](ZipPart& part) { part.name = "a/"; }, "zip.name", {"data"});
 }
 
+// PyTorch names the top folder after the file: "C:.pth", "x:1.pth", "..pth".
+TEST(ZipArchiveTest, TheTopFolderMayLookLikeAPath) {
+  for (const std::string& top : std::vector<std::string>{"C:", "x:1", ".", "a b", "...."}) {
+    std::vector<ZipPart> parts = TwoParts();
+    parts[0].name = top + "/one";
+    parts[1].name = top + "/data/two";
+    EXPECT_EQ(NumberOfEntries(BuildZip(parts)), 2u) << top;
+    parts[1].name = top + "/../two";
+    ExpectRefused(BuildZip(parts), "zip.name", {parts[1].name});
+    parts[1].name = "D:/two";
+    ExpectRefused(BuildZip(parts), "zip.name", {"D:/two"});
+  }
+  for (const std::string& name : std::vector<std::string>{"../one", "..", ".", "C:one/.."}) {
+    std::vector<ZipPart> parts = TwoParts();
+    parts[0].name = name;
+    ExpectRefused(BuildZip(parts), "zip.name", {name});
+  }
+}
+
 TEST(ZipArchiveTest, RefusesFlagsAndMethods) {
   for (const int flag : {0x1, 0x2, 0x4, 0x10, 0x20, 0x40, 0x1000, 0x2000, 0x8000}) {
     ExpectPartRefused([&](ZipPart& part) { part.flags = static_cast<uint16_t>(flag); }, "zip.flags",
@@ -270,6 +290,16 @@ TEST(ZipArchiveTest, RefusesBadExtents) {
                     "zip.hidden-bytes");
   ExpectPartRefused([](ZipPart& part) { part.flags = 8, part.descriptor = "hidden"; },
                     "zip.hidden-bytes");
+  // Descriptors that say something else than the directory.
+  const std::string crc = Le32(testing::Crc32(TwoParts()[1].data)), signature = "PK\x07\x08";
+  for (const std::string& descriptor :
+       {Le32(1) + Le32(6) + Le32(6), crc + Le32(7) + Le32(6), crc + Le32(6) + Le32(7),
+        std::string(12, '\0'), std::string(16, '\0'), signature + Le32(0) + Le32(6) + Le32(6),
+        "PK\x07\x09" + crc + Le32(6) + Le32(6), crc + Le64(6) + Le64(uint64_t{6} << 32 | 6),
+        crc + Le64(uint64_t{1} << 63 | 6) + Le64(6), signature + crc + Le64(6) + Le64(0)}) {
+    ExpectPartRefused([&](ZipPart& part) { part.flags = 8, part.descriptor = descriptor; },
+                      "zip.local-mismatch", {"a/two", "descriptor"});
+  }
   // Padding that moves the data into the next entry.
   std::vector<ZipPart> parts = TwoParts();
   std::string file = BuildZip(parts);
