@@ -6,6 +6,7 @@
 #include "formats/formats.h"
 #include "formats/gguf_reader.h"
 #include "formats/gguf_split.h"
+#include "formats/model_tensors.h"
 
 namespace quern {
 namespace {
@@ -72,6 +73,11 @@ std::vector<Finding> CheckModelFile(const std::string& path, Progress* progress)
     for (Finding& finding : container.check(std::move(file), progress)) {
       findings.push_back(std::move(finding));
     }
+  }
+  // What the header says of the model, for all parts together.
+  const auto model = OpenModelFile(path);
+  for (Finding& finding : CheckModelTensors(model->manifest(), model->name())) {
+    findings.push_back(std::move(finding));
   }
   return findings;
 }

@@ -100,6 +100,7 @@ class CheckCommand final : public Command {
       case FileKind::kGguf:
       case FileKind::kQpack:
       case FileKind::kTorchZip:
+      case FileKind::kSafetensors:
         return;
       default: {
         const InputFile file(path_);
