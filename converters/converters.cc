@@ -10,10 +10,16 @@
 #include "converters/checklist.h"
 #include "converters/gguf_checkpoint.h"
 #include "converters/hf_checkpoint.h"
+#include "converters/hf_config.h"
+#include "converters/hf_folder.h"
 #include "converters/meta_checkpoint.h"
 #include "converters/meta_folder.h"
+#include "converters/params_json.h"
+#include "converters/paths.h"
 #include "converters/shard_store.h"
 #include "formats/formats.h"
+#include "formats/json_limits.h"
+#include "formats/torch_checkpoint.h"
 #include "formats/zip_archive.h"
 
 namespace quern {
@@ -28,11 +34,6 @@ const ConverterInfo* FindConverter(const std::string& path) {
   const auto found = std::find_if(kConverters.begin(), kConverters.end(),
                                   [&](const ConverterInfo* c) { return c->recognizes(path); });
   return found == kConverters.end() ? nullptr : *found;
-}
-
-bool Exists(const std::string& folder, std::string_view name) {
-  std::error_code error;
-  return fs::exists(fs::path(folder) / name, error);
 }
 
 // Returns the first subfolder that is a checkpoint in Meta's layout, for a hint; or "".
@@ -88,7 +89,7 @@ Error UnknownFolder(const std::string& folder) {
                      "config.json and model.safetensors";
   if (!meta.empty()) hint = "did you mean " + Quoted(meta) + "?";
   for (const OtherLayout& layout : kOtherLayouts) {
-    if (!Exists(folder, layout.file)) continue;
+    if (!IsFile(JoinPath(folder, layout.file))) continue;
     return UnsupportedError("checkpoint.layout", "this folder has " + std::string(layout.description))
         .File(folder)
         .Found(layout.file)
@@ -115,7 +116,15 @@ Error UnknownPath(const std::string& path) {
         .Expected("config.json beside it")
         .Hint("copy config.json and the tokenizer from the same release, and give their folder");
   }
-  return WrongKind(kind, head, path, "a checkpoint");
+  Error wrong = WrongKind(kind, head, path, "a checkpoint");
+  const bool is_side_file = kind == FileKind::kJson || kind == FileKind::kSentencePiece ||
+                            kind == FileKind::kTiktoken;
+  if (!is_side_file) return wrong;
+  // A part of a checkpoint was given for the whole.
+  const std::string folder = FolderOf(path).empty() ? "." : FolderOf(path);
+  return wrong.Hint(FindConverter(folder) != nullptr
+                        ? "give its folder: " + Quoted(folder)
+                        : "give the folder that holds it and the weights, or a GGUF file");
 }
 
 }  // namespace
@@ -127,6 +136,11 @@ std::unique_ptr<TensorStore> OpenCheckpoint(const std::string& path,
   std::error_code error;
   if (!fs::exists(path, error)) {
     throw SystemError("file.open", "open", path, error ? error.value() : ENOENT);
+  }
+  if (!IsUtf8(options.name)) {
+    throw Error(ErrorCode::kUsage, "usage.name", "the model's name is no valid UTF-8")
+        .Found(Quoted(options.name))
+        .Expected("UTF-8, as GGUF has it");
   }
   const ConverterInfo* converter = FindConverter(path);
   if (converter == nullptr) throw UnknownPath(path);
@@ -145,7 +159,8 @@ bool IsLoneShard(const std::string& path) {
   const fs::path parent = fs::path(path).parent_path();
   const std::string folder = parent.empty() ? "." : parent.string();
   const bool is_torch = kind == FileKind::kTorchZip;
-  if (!Exists(folder, is_torch ? "params.json" : "config.json")) return true;
+  const fs::path description = fs::path(folder) / (is_torch ? "params.json" : "config.json");
+  if (!IsFile(description.string())) return true;
   return ShardsOf(folder).size() > 1;
 }
 
@@ -175,6 +190,27 @@ std::vector<Finding> CheckCheckpoint(const std::string& path, const CheckpointOp
     faults.Try([&] { OpenCheckpoint(path, options); });
   }
   return std::move(faults).TakeFindings();
+}
+
+void CheckConfigFile(std::string_view text, const std::string& file) {
+  const JsonValue root = ParseJson(text, file);
+  if (!root.is_object()) return;
+  const auto count = [&](std::initializer_list<std::string_view> keys) {
+    return std::ranges::count_if(
+        keys, [&](std::string_view key) { return root.Find(key).has_value(); });
+  };
+  const auto nested = root.Find("model");  // of params.json, in community files
+  // One key may be anybody's; two are a configuration of that kind.
+  if (count({"dim", "n_layers", "n_heads", "n_kv_heads", "multiple_of", "norm_eps"}) >= 2 ||
+      (nested && nested->is_object() && nested->Find("n_layers"))) {
+    ParseMetaParams(text, file);
+  } else if (count({"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+                    "num_key_value_heads", "rms_norm_eps", "model_type", "architectures"}) >= 2) {
+    ParseHfConfig(text, file);
+  } else if (count({"weight_map"}) > 0) {
+    ParseWeightMap(text, file);
+  }
+  if (count({"bos_token_id", "eos_token_id", "pad_token_id"}) > 0) ParseHfTokenIds(text, file);
 }
 
 std::vector<std::unique_ptr<TensorStore>> OpenSoundParts(const std::string& path) {

@@ -25,8 +25,6 @@ struct CheckpointOptions {
   std::optional<uint32_t> context_length;
   // general.name of the output; empty: none. Never taken from a folder's name.
   std::string name;
-  // Drop tensors that the layout does not know, with a warning each, instead of refusing them.
-  bool ignore_unknown_tensors = false;
   // Compare what is read with the sums that the files keep: the CRC-32 of every storage, the hashes
   // of a GGUF's integrity trailer.
   bool verify_crc = true;
@@ -61,7 +59,8 @@ std::span<const ConverterInfo* const> AllConverters();
 
 // Opens any checkpoint: a folder in Meta's or Hugging Face's layout, one .pth file with params.json
 // or safetensors file with config.json beside it, or a model file (GGUF).
-// Throws: Error kSystem "file.open" if there is nothing at `path`; kUnsupported
+// Throws: Error kSystem "file.open" if there is nothing at `path`; kUsage "usage.name" if
+// options.name is no UTF-8; kUnsupported
 // "checkpoint.layout" for kinds that this version names but does not read (adapters, Mistral's
 // layout, …); kData "input.unknown-format" otherwise; and whatever the converter throws.
 std::unique_ptr<TensorStore> OpenCheckpoint(const std::string& path,
@@ -86,6 +85,11 @@ bool IsLoneShard(const std::string& path);
 // note says. See also converters/checklist.h.
 // Throws: Error kSystem if there is nothing at `path`.
 std::vector<Finding> CheckCheckpoint(const std::string& path, const CheckpointOptions& options = {});
+
+// Checks a configuration by itself (config.json, params.json, an index of shards, generation_config's
+// ids), told by its members, as it is checked within its folder.
+// Throws: Error as ParseHfConfig, ParseMetaParams and ParseWeightMap; nothing for other texts.
+void CheckConfigFile(std::string_view text, const std::string& file);
 
 // Returns the parts of a checkpoint in several files that can be opened each on its own, so that
 // their weights can be checked even where the whole is damaged or not there: one store per sound

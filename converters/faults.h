@@ -24,6 +24,11 @@ class Faults {
   void Note(const Error& error) {
     findings_.push_back(FindingFrom(error, Finding::Severity::kNote));
   }
+  // Adds everything of `other`, behind what is there.
+  void Append(Faults other) {
+    if (!first_) first_ = std::move(other.first_);
+    for (Finding& finding : other.findings_) findings_.push_back(std::move(finding));
+  }
   // Calls `step`; an Error that it throws is added. Returns true if it threw none.
   template <typename Step>
   bool Try(Step&& step) {

@@ -36,7 +36,7 @@ class RenamedModel final : public TensorStore {
     if (!options.name.empty()) manifest_.name = options.name;
     if (options.context_length && manifest_.spec) {
       manifest_.spec->context_length = *options.context_length;
-      manifest_.provenance.context_length_source = "--context";
+      manifest_.provenance.context_length_source.clear();  // what is stated needs no rule
     }
   }
   const Manifest& manifest() const override { return manifest_; }

@@ -1,6 +1,6 @@
 #include "converters/hf_checkpoint.h"
 
-#include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -9,6 +9,7 @@
 #include "converters/hf_layout.h"
 #include "converters/hf_tokenizer.h"
 #include "converters/side_file.h"
+#include "converters/tied_output.h"
 #include "converters/tokenizer_import.h"
 #include "converters/weight_file.h"
 #include "formats/core/check.h"
@@ -63,26 +64,11 @@ class HfCheckpoint final : public TensorStore {
 };
 
 // Drops the output matrix where its bytes equal the embedding's, as for Meta's layout.
-// Cost: reads both matrices up to the first difference.
 void DropTiedOutput(HfLayout& layout) {
-  if (layout.tensors.back().role != TensorRole::kOutput) return;
-  const TensorInfo& embedding = layout.tensors.front();
-  const TensorInfo& output = layout.tensors.back();
-  if (embedding.dtype != output.dtype || embedding.shape != output.shape) return;
-  // A few rows settle it for untied models.
-  const uint64_t row_bytes = output.row_bytes();
-  uint64_t rows_at_once = 1;
-  std::vector<uint8_t> left, right;
-  for (uint64_t row = 0; row < output.rows();) {
-    const uint64_t n = std::min(rows_at_once, output.rows() - row);
-    left.resize(n * row_bytes);
-    right.resize(n * row_bytes);
-    ReadHfRows(layout.sources.front(), row, n, left);
-    ReadHfRows(layout.sources.back(), row, n, right);
-    if (left != right) return;
-    row += n;
-    rows_at_once = std::clamp<uint64_t>((1u << 20) / row_bytes, 1, rows_at_once * 2);
-  }
+  const auto read = [&](size_t tensor, uint64_t row, uint64_t n, MutableByteView out) {
+    ReadHfRows(layout.sources[tensor], row, n, out);
+  };
+  if (!OutputIsEmbedding(layout.tensors, read)) return;
   layout.tensors.pop_back();
   layout.sources.pop_back();
   layout.spec.tied_embeddings = true;
@@ -94,7 +80,7 @@ struct Parts {
   std::vector<std::unique_ptr<WeightFile>> files;
   bool files_complete = true;
   std::optional<HfConfig> config;
-  HfTokenizerFiles tokenizer_files;
+  HfTokenizerFiles side_files;
 };
 
 void OpenFile(std::shared_ptr<const RandomAccessBytes> bytes, const CheckpointOptions& options,
@@ -108,32 +94,31 @@ void OpenFile(std::shared_ptr<const RandomAccessBytes> bytes, const CheckpointOp
 
 std::unique_ptr<TensorStore> Assemble(Parts parts, const CheckpointOptions& options,
                                       Faults& faults) {
-  std::optional<Tokenizer> tokenizer;
-  faults.Try([&] { tokenizer = ReadHfTokenizer(parts.tokenizer_files, parts.folder.folder); });
+  if (!parts.config) parts.side_files.config.reset();  // what is wrong with it was said
+  HfTokenizer vocabulary;
+  const bool has_vocabulary = faults.Try([&] {
+    vocabulary = ReadHfTokenizer(std::move(parts.side_files), parts.folder.folder, faults);
+  });
   HfLayout layout;
-  if (parts.config && parts.files_complete && !parts.files.empty()) {
+  if (parts.config && !parts.files.empty()) {
+    const bool is_complete = parts.files_complete && parts.folder.is_complete;
     faults.Try([&] {
-      layout = PlanHfLayout(*parts.config, parts.folder, parts.files,
-                            options.ignore_unknown_tensors, faults);
+      layout = PlanHfLayout(*parts.config, parts.folder, parts.files, is_complete, faults);
     });
+  }
+  if (has_vocabulary && layout.has_embedding) {
+    faults.Try([&] { FitHfTokenizer(vocabulary, layout.spec.vocab_size, faults); });
   }
   if (faults.any()) return nullptr;
   if (!faults.Try([&] { DropTiedOutput(layout); })) return nullptr;
-  const std::string vocabulary_file = parts.tokenizer_files.tokenizer_model
-                                          ? parts.tokenizer_files.tokenizer_model->path
-                                          : parts.tokenizer_files.tokenizer_json->path;
-  if (!faults.Try([&] { PadTokenizer(*tokenizer, layout.spec.vocab_size, vocabulary_file); })) {
-    return nullptr;
-  }
   auto store =
       std::make_unique<HfCheckpoint>(parts.folder.path, std::move(parts.files), std::move(layout));
   Manifest& manifest = store->mutable_manifest();
   manifest.name = options.name;
-  manifest.tokenizer = std::move(*tokenizer);
+  manifest.tokenizer = std::move(vocabulary.tokenizer);
   if (options.context_length) manifest.spec->context_length = *options.context_length;
   // No word on the layout: a model saved in Meta's gives the same bytes.
-  manifest.provenance = {QUERN_VERSION, "",
-                         options.context_length ? "--context" : "stated by the checkpoint"};
+  manifest.provenance = {QUERN_VERSION, "", ""};
   if (parts.config->rope_frequency_scaling) {
     store->AddRopeDivisors(RopeDivisors(parts.config->rope_theta, parts.config->head_dim,
                                         *parts.config->rope_frequency_scaling));
@@ -141,44 +126,47 @@ std::unique_ptr<TensorStore> Assemble(Parts parts, const CheckpointOptions& opti
   return store;
 }
 
-// Reads the side files that the folder has. Each that cannot be read is a fault.
-void ReadSideFiles(Parts& parts, Faults& faults) {
-  HfTokenizerFiles& files = parts.tokenizer_files;
-  struct Row {
-    std::string_view name, wanted;
-    uint64_t max_bytes;
-    std::optional<TextFile>* file;
-  };
-  const Row rows[] = {
-      {"config.json", "config.json", kMaxConfigBytes, &files.config},
-      {"tokenizer.model", "a tokenizer.model", kMaxVocabularyBytes, &files.tokenizer_model},
-      {"tokenizer.json", "a tokenizer.json", kMaxVocabularyBytes, &files.tokenizer_json},
-      {"tokenizer_config.json", "a JSON file", kMaxConfigBytes, &files.tokenizer_config},
-      {"special_tokens_map.json", "a JSON file", kMaxConfigBytes, &files.special_tokens_map},
-      {"added_tokens.json", "a JSON file", kMaxConfigBytes, &files.added_tokens},
-      {"generation_config.json", "a JSON file", kMaxConfigBytes, &files.generation_config},
-      {"chat_template.jinja", "a chat template", kMaxConfigBytes, &files.chat_template},
-  };
-  for (const Row& row : rows) {
+// The files beside the weights.
+struct SideFile {
+  std::string_view name, wanted;
+  uint64_t max_bytes;
+  std::optional<TextFile> HfTokenizerFiles::*place;
+};
+constexpr std::array<SideFile, 8> kSideFiles = {{
+    {"config.json", "config.json", kMaxConfigBytes, &HfTokenizerFiles::config},
+    {"tokenizer.model", "a tokenizer.model", kMaxVocabularyBytes,
+     &HfTokenizerFiles::tokenizer_model},
+    {"tokenizer.json", "a tokenizer.json", kMaxVocabularyBytes, &HfTokenizerFiles::tokenizer_json},
+    {"tokenizer_config.json", "a JSON file", kMaxConfigBytes, &HfTokenizerFiles::tokenizer_config},
+    {"special_tokens_map.json", "a JSON file", kMaxConfigBytes,
+     &HfTokenizerFiles::special_tokens_map},
+    {"added_tokens.json", "a JSON file", kMaxConfigBytes, &HfTokenizerFiles::added_tokens},
+    {"generation_config.json", "a JSON file", kMaxConfigBytes,
+     &HfTokenizerFiles::generation_config},
+    {"chat_template.jinja", "a chat template", kMaxConfigBytes, &HfTokenizerFiles::chat_template},
+}};
+
+// Reads those of the side files that the folder has. Each that cannot be read is a fault.
+void ReadSideFiles(std::span<const SideFile> rows, Parts& parts, Faults& faults) {
+  for (const SideFile& row : rows) {
     const auto path = parts.folder.Find(row.name);
     if (!path) continue;
     faults.Try([&] {
-      *row.file = TextFile{*path, ReadSideFile(*path, row.max_bytes, row.wanted)};
+      parts.side_files.*row.place = TextFile{*path, ReadSideFile(*path, row.max_bytes, row.wanted)};
     });
   }
 }
 
 void ParseConfig(Parts& parts, Faults& faults) {
-  if (!parts.tokenizer_files.config) {
-    if (parts.folder.Find("config.json")) return;  // a fault already
-    faults.Add(DataError("hf.config-missing", "no config.json")
-                   .File(parts.folder.folder)
-                   .Expected("config.json beside the weights")
-                   .Hint("copy it from the same release as the weights"));
-    return;
-  }
-  const TextFile& config = *parts.tokenizer_files.config;
-  faults.Try([&] { parts.config = ParseHfConfig(config.text, config.path); });
+  const std::optional<TextFile>& config = parts.side_files.config;
+  if (config) faults.Try([&] { parts.config = ParseHfConfig(config->text, config->path); });
+}
+
+Error NoConfig(const std::string& folder) {
+  return DataError("hf.config-missing", "no config.json")
+      .File(folder)
+      .Expected("config.json beside the weights")
+      .Hint("copy it from the same release as the weights");
 }
 
 std::unique_ptr<TensorStore> Open(const std::string& path, const CheckpointOptions& options) {
@@ -199,24 +187,47 @@ std::vector<std::string> InputFiles(const std::string& path) {
   const HfFolder folder = ListHfFolder(path, ignored);
   std::vector<std::string> files = folder.shards;
   if (folder.index) files.push_back(*folder.index);
-  for (const std::string_view name :
-       {"config.json", "generation_config.json", "tokenizer.model", "tokenizer.json",
-        "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-        "chat_template.jinja"}) {
-    if (auto file = folder.Find(name)) files.push_back(std::move(*file));
+  for (const SideFile& row : kSideFiles) {
+    if (auto file = folder.Find(row.name)) files.push_back(std::move(*file));
   }
   return files;
 }
 
 }  // namespace
 
+std::unique_ptr<TensorStore> OpenHfFiles(HfFiles files, const CheckpointOptions& options) {
+  Faults faults;
+  Parts parts;
+  parts.folder.path = parts.folder.folder = files.name;
+  parts.side_files = std::move(files.side_files);
+  ParseConfig(parts, faults);
+  if (!parts.side_files.config) faults.Add(NoConfig(files.name));
+  if (files.index) {
+    parts.folder.index = files.index->path;
+    faults.Try([&] { parts.folder.weight_map = ParseWeightMap(files.index->text, files.index->path); });
+  }
+  for (auto& file : files.weights) OpenFile(std::move(file), options, parts, faults);
+  if (parts.files.empty()) {
+    faults.Add(DataError("hf.weights-missing", "no weights").File(files.name));
+  }
+  auto store = Assemble(std::move(parts), options, faults);
+  faults.ThrowFirst();
+  if (options.log) faults.LogWarnings(*options.log);
+  return store;
+}
+
 std::unique_ptr<TensorStore> TryOpenHfPath(const std::string& path,
                                            const CheckpointOptions& options, Faults& faults) {
   Parts parts;
-  if (!faults.Try([&] { parts.folder = ListHfFolder(path, faults); })) return nullptr;
+  Faults of_files;
+  if (!faults.Try([&] { parts.folder = ListHfFolder(path, of_files); })) return nullptr;
   // What the model is comes before what its weights are: another architecture is named as such.
-  ReadSideFiles(parts, faults);
+  const std::span<const SideFile> side_files = kSideFiles;
+  ReadSideFiles(side_files.first(1), parts, faults);
   ParseConfig(parts, faults);
+  faults.Append(std::move(of_files));
+  if (!parts.folder.Find("config.json")) faults.Add(NoConfig(parts.folder.folder));
+  ReadSideFiles(side_files.subspan(1), parts, faults);
   for (const std::string& shard : parts.folder.shards) {
     std::shared_ptr<const RandomAccessBytes> bytes;
     parts.files_complete &= faults.Try([&] { bytes = std::make_shared<InputFile>(shard); });

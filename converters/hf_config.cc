@@ -12,20 +12,9 @@ namespace {
 
 // Above every released model by far, and small enough that products of any three fit 64 bits.
 constexpr uint64_t kMaxDim = 1u << 20;
-constexpr uint64_t kMaxLayers = 65535;
+constexpr uint64_t kMaxLayers = 4096;
 constexpr uint64_t kMaxVocabulary = 1u << 22;
 constexpr uint64_t kMaxContext = std::numeric_limits<int32_t>::max();  // what llama.cpp can take
-
-JsonValue ParseObject(std::string_view text, std::string_view file) {
-  JsonValue object = ParseJson(text, file);
-  if (!object.is_object()) {
-    throw DataError("config.value", "not an object")
-        .File(file)
-        .Found(object.ToString())
-        .Expected("an object");
-  }
-  return object;
-}
 
 // Returns the member, or nothing if it is absent or null. null stands for a default in real files.
 std::optional<JsonValue> Present(const JsonValue& object, std::string_view key) {
@@ -86,6 +75,15 @@ void RequireLlama(const JsonValue& object, std::string_view file) {
   }
 }
 
+void RefusePartialRotation(const JsonValue& object, std::string_view file) {
+  constexpr std::string_view kKey = "partial_rotary_factor";
+  const auto partial = OptionalDouble(object, kKey, file);
+  if (!partial || *partial == 1) return;
+  throw Feature("hf.feature", "heads that are rotated in part are not read", file, kKey,
+                *object.Find(kKey))
+      .Expected("1.0");
+}
+
 // Members that change the model when they have another value than the one that quern computes.
 void RefuseOtherModels(const JsonValue& object, std::string_view file) {
   for (const std::string_view key : {"attention_bias", "mlp_bias"}) {
@@ -107,13 +105,41 @@ void RefuseOtherModels(const JsonValue& object, std::string_view file) {
                   *window)
         .Expected("null");
   }
-  if (const auto partial = OptionalDouble(object, "partial_rotary_factor", file)) {
-    if (*partial != 1) {
-      throw Feature("hf.feature", "heads that are rotated in part are not read", file,
-                    "partial_rotary_factor", *object.Find("partial_rotary_factor"))
-          .Expected("1.0");
-    }
+  RefusePartialRotation(object, file);
+}
+
+// Returns the kind of scaling in a rope object. One without a kind may only say what is no scaling: to
+// take the others for nothing would be another model.
+std::string RopeType(const JsonValue& rope, std::string_view member, std::string_view file) {
+  auto type = OptionalString(rope, "rope_type", file);
+  if (!type) type = OptionalString(rope, "type", file);
+  if (type) return *type;
+  for (const auto& [key, value] : rope.items()) {
+    const bool is_neutral = key == "rope_theta" || key == "partial_rotary_factor" ||
+                            value.kind() == JsonValue::Kind::kNull;
+    if (is_neutral) continue;
+    ThrowConfigValue(file, std::string(member) + "." + Escaped(key), value.ToString(),
+                     "\"rope_type\" beside it, to say what it scales");
   }
+  return "default";
+}
+
+void ReadLlama3Rope(const JsonValue& rope, std::string_view file, HfConfig& config) {
+  RopeFrequencyScaling scaling;
+  RequireDouble(rope, "factor", file);
+  scaling.factor = PositiveOr(rope, "factor", scaling.factor, file);
+  scaling.low_frequency_factor =
+      PositiveOr(rope, "low_freq_factor", scaling.low_frequency_factor, file);
+  scaling.high_frequency_factor =
+      PositiveOr(rope, "high_freq_factor", scaling.high_frequency_factor, file);
+  scaling.original_context =
+      PositiveOr(rope, "original_max_position_embeddings", scaling.original_context, file);
+  if (scaling.high_frequency_factor <= scaling.low_frequency_factor) {
+    const auto found = Present(rope, "high_freq_factor");
+    ThrowConfigValue(file, "high_freq_factor", found ? found->ToString() : "none",
+                     "a number above low_freq_factor");
+  }
+  config.rope_frequency_scaling = scaling;
 }
 
 // Reads rope_scaling, or rope_parameters as newer configurations call it.
@@ -124,34 +150,48 @@ void ReadRope(const JsonValue& object, std::string_view file, HfConfig& config) 
     if (!rope) continue;
     if (!rope->is_object()) ThrowConfigValue(file, member, rope->ToString(), "an object or null");
     config.rope_theta = PositiveOr(*rope, "rope_theta", config.rope_theta, file);
-    const auto new_name = OptionalString(*rope, "rope_type", file);
-    const auto old_name = OptionalString(*rope, "type", file);
-    const std::string type = new_name.value_or(old_name.value_or("default"));
+    RefusePartialRotation(*rope, file);
+    const std::string type = RopeType(*rope, member, file);
     if (type == "default") continue;
     if (type == "linear") {
       RequireDouble(*rope, "factor", file);
       config.rope_linear_factor = PositiveOr(*rope, "factor", 1, file);
     } else if (type == "llama3") {
-      RopeFrequencyScaling scaling;
-      RequireDouble(*rope, "factor", file);
-      scaling.factor = PositiveOr(*rope, "factor", scaling.factor, file);
-      scaling.low_frequency_factor =
-          PositiveOr(*rope, "low_freq_factor", scaling.low_frequency_factor, file);
-      scaling.high_frequency_factor =
-          PositiveOr(*rope, "high_freq_factor", scaling.high_frequency_factor, file);
-      scaling.original_context =
-          PositiveOr(*rope, "original_max_position_embeddings", scaling.original_context, file);
-      if (scaling.high_frequency_factor <= scaling.low_frequency_factor) {
-        ThrowConfigValue(file, "high_freq_factor", std::to_string(scaling.high_frequency_factor),
-                         "a number above low_freq_factor");
-      }
-      config.rope_frequency_scaling = scaling;
+      ReadLlama3Rope(*rope, file, config);
     } else {
       throw Feature("hf.feature", "position scaling " + Quoted(type) + " is not read", file, member,
                     *rope)
           .Expected("default, linear or llama3");
     }
   }
+  if (config.rope_linear_factor && config.rope_frequency_scaling) {
+    ThrowConfigValue(file, "rope_parameters", "another scaling than in rope_scaling",
+                     "one of the two");
+  }
+}
+
+// Reads the rows and columns that share a factor, if the member is there.
+void ReadBlockSize(const JsonValue& object, std::string_view key, std::string_view file,
+                   HfFloat8& float8) {
+  const auto block = Present(object, key);
+  if (!block) return;
+  std::vector<uint32_t> sizes;
+  if (block->is_array()) {
+    for (const auto& item : block->items()) {
+      if (item.value.kind() == JsonValue::Kind::kUint && item.value.Uint() > 0 &&
+          item.value.Uint() <= kMaxDim && sizes.size() < 3) {
+        sizes.push_back(static_cast<uint32_t>(item.value.Uint()));
+      }
+    }
+  }
+  if (sizes.size() != 2 || block->size() != 2) {
+    ThrowConfigValue(file, key, block->ToString(), "two positive integers");
+  }
+  const bool differs = float8.block_rows &&
+                       (*float8.block_rows != sizes[0] || *float8.block_cols != sizes[1]);
+  if (differs) ThrowConfigValue(file, key, "several sizes of blocks", "one for all weights");
+  float8.block_rows = sizes[0];
+  float8.block_cols = sizes[1];
 }
 
 // 8-bit floats by any of the names under which their layouts are published.
@@ -177,44 +217,50 @@ void ReadQuantization(const JsonValue& object, std::string_view file, HfConfig& 
         .Hint("convert the unquantized release of the same model");
   }
   config.float8 = HfFloat8{};
-  const auto block = Present(*quantization, "weight_block_size");
-  if (!block) return;
-  std::vector<uint32_t> sizes;
-  if (block->is_array()) {
-    for (const auto& item : block->items()) {
-      if (item.value.kind() == JsonValue::Kind::kUint && item.value.Uint() > 0 &&
-          item.value.Uint() <= kMaxDim) {
-        sizes.push_back(static_cast<uint32_t>(item.value.Uint()));
-      }
-    }
+  ReadBlockSize(*quantization, "weight_block_size", file, *config.float8);
+  const auto groups = Present(*quantization, "config_groups");  // of compressed-tensors
+  if (!groups || !groups->is_object()) return;
+  for (const auto& [name, group] : groups->items()) {
+    const auto weights = group.is_object() ? Present(group, "weights") : std::nullopt;
+    if (!weights || !weights->is_object()) continue;
+    if (OptionalString(*weights, "strategy", file) != "block") continue;
+    ReadBlockSize(*weights, "block_structure", file, *config.float8);
   }
-  if (sizes.size() != 2 || block->size() != 2) {
-    ThrowConfigValue(file, "weight_block_size", block->ToString(), "two positive integers");
-  }
-  config.float8->block_rows = sizes[0];
-  config.float8->block_cols = sizes[1];
 }
 
-// Returns the id, or the first of a list of ids; -1 and null stand for none.
-std::optional<uint32_t> TokenId(const JsonValue& object, std::string_view key,
-                                std::string_view file) {
-  auto value = Present(object, key);
-  if (!value) return std::nullopt;
-  if (value->is_array()) {
-    if (value->size() == 0) return std::nullopt;
-    value = (*value->items().begin()).value;
+// Returns the ids of a member: one, or a list of them; -1 and null stand for none.
+std::vector<uint32_t> TokenIds(const JsonValue& object, std::string_view key,
+                               std::string_view file) {
+  constexpr size_t kMaxIds = 256;  // real lists have two or three
+  std::vector<uint32_t> ids;
+  const auto add = [&](const JsonValue& value) {
+    if (value.kind() == JsonValue::Kind::kInt && value.Int() == -1) return;
+    if (value.kind() != JsonValue::Kind::kUint || value.Uint() > kMaxVocabulary) {
+      ThrowConfigValue(file, key, value.ToString(), "the id of a token, or a list of ids");
+    }
+    ids.push_back(static_cast<uint32_t>(value.Uint()));
+  };
+  const auto value = Present(object, key);
+  if (!value) return ids;
+  if (!value->is_array()) {
+    add(*value);
+    return ids;
   }
-  if (value->kind() == JsonValue::Kind::kInt && value->Int() == -1) return std::nullopt;
-  if (value->kind() != JsonValue::Kind::kUint || value->Uint() > kMaxVocabulary) {
-    ThrowConfigValue(file, key, value->ToString(), "the id of a token, or a list of ids");
+  if (value->size() > kMaxIds) {
+    ThrowConfigValue(file, key, value->ToString(), "a few ids");
   }
-  return static_cast<uint32_t>(value->Uint());
+  for (const auto& item : value->items()) add(item.value);
+  return ids;
+}
+
+std::optional<uint32_t> FirstOf(const std::vector<uint32_t>& ids) {
+  return ids.empty() ? std::nullopt : std::optional(ids.front());
 }
 
 }  // namespace
 
 HfConfig ParseHfConfig(std::string_view text, std::string_view file) {
-  const JsonValue object = ParseObject(text, file);
+  const JsonValue object = ParseJsonObject(text, file, "the members of a configuration");
   RequireLlama(object, file);
   RefuseOtherModels(object, file);
 
@@ -244,8 +290,11 @@ HfConfig ParseHfConfig(std::string_view text, std::string_view file) {
     config.head_dim = config.hidden_size / config.n_heads;
   }
   if (config.head_dim % 2 != 0) {
-    ThrowConfigValue(file, "num_attention_heads", std::to_string(config.n_heads),
-                     "heads of even size, not " + std::to_string(config.head_dim));
+    const bool is_stated = Present(object, "head_dim").has_value();
+    ThrowConfigValue(file, is_stated ? "head_dim" : "num_attention_heads",
+                     std::to_string(is_stated ? config.head_dim : config.n_heads),
+                     is_stated ? "an even number"
+                               : "heads of even size, not " + std::to_string(config.head_dim));
   }
   if (config.n_heads % config.n_kv_heads != 0) {
     ThrowConfigValue(file, "num_key_value_heads", std::to_string(config.n_kv_heads),
@@ -255,9 +304,10 @@ HfConfig ParseHfConfig(std::string_view text, std::string_view file) {
 }
 
 HfTokenIds ParseHfTokenIds(std::string_view text, std::string_view file) {
-  const JsonValue object = ParseObject(text, file);
-  return {TokenId(object, "bos_token_id", file), TokenId(object, "eos_token_id", file),
-          TokenId(object, "pad_token_id", file)};
+  const JsonValue object = ParseJsonObject(text, file, "the members of a configuration");
+  return {FirstOf(TokenIds(object, "bos_token_id", file)),
+          FirstOf(TokenIds(object, "pad_token_id", file)), TokenIds(object, "eos_token_id", file),
+          OptionalBool(object, "_from_model_config", file).value_or(false)};
 }
 
 }  // namespace quern

@@ -44,7 +44,9 @@ HfConfig ParseHfConfig(std::string_view text, std::string_view file);
 
 // The ids of special tokens in config.json and generation_config.json. Units: token ids.
 struct HfTokenIds {
-  std::optional<uint32_t> bos, eos, pad;  // of a list the first
+  std::optional<uint32_t> bos, pad;  // of a list the first
+  std::vector<uint32_t> eos;         // all at which generation ends
+  bool is_copy = false;              // of those in config.json ("_from_model_config")
 };
 // Throws: Error kData "config.value", "json.*".
 HfTokenIds ParseHfTokenIds(std::string_view text, std::string_view file);

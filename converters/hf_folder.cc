@@ -2,19 +2,18 @@
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <set>
 
 #include "converters/meta_folder.h"
+#include "converters/paths.h"
 #include "converters/side_file.h"
 #include "formats/core/file.h"
 #include "formats/formats.h"
 #include "formats/json_limits.h"
+#include "formats/name_list.h"
 
 namespace quern {
 namespace {
-
-namespace fs = std::filesystem;
 
 // The index of a 405B has 1,138 tensors in 191 shards.
 constexpr uint64_t kMaxIndexBytes = uint64_t{16} << 20;
@@ -32,110 +31,134 @@ constexpr std::array<WeightName, 4> kWeightNames = {{
     {"pytorch_model.bin.index.json", true},
 }};
 
-bool Exists(const std::string& path) {
-  std::error_code error;
-  return fs::exists(path, error);
-}
-
-std::string Join(const std::string& folder, std::string_view name) {
-  return (fs::path(folder) / name).string();
-}
-
-bool IsFolder(const std::string& path) {
-  std::error_code error;
-  return fs::is_directory(path, error);
-}
-
 bool HasMetaShard(const std::string& folder) {
   return std::ranges::any_of(NamesIn(folder),
                              [](const std::string& name) { return ShardNumber(name).has_value(); });
 }
 
+WeightMap ReadIndex(const std::string& index) {
+  return ParseWeightMap(ReadSideFile(index, kMaxIndexBytes, "an index of shards"), index);
+}
+
 void ListIndexedShards(const std::string& index, HfFolder& folder, Faults& faults) {
-  if (!faults.Try([&] {
-        folder.weight_map =
-            ParseWeightMap(ReadSideFile(index, kMaxIndexBytes, "an index of shards"), index);
-      })) {
-    return;
-  }
-  std::set<std::string> names;
-  for (const auto& [tensor, shard] : folder.weight_map) names.insert(shard);
-  std::vector<std::string> missing;
-  for (const std::string& name : names) {
-    const std::string path = Join(folder.folder, name);
-    (Exists(path) ? folder.shards : missing).push_back(Exists(path) ? path : name);
+  folder.is_complete = faults.Try([&] { folder.weight_map = ReadIndex(index); });
+  NameList missing;
+  for (const std::string& name : folder.weight_map.shards) {
+    const std::string path = JoinPath(folder.folder, name);
+    if (IsFile(path)) {
+      folder.shards.push_back(path);
+    } else {
+      missing.Add(name);
+    }
   }
   if (missing.empty()) return;
-  std::string text;
-  constexpr size_t kShown = 24;
-  for (size_t i = 0; i < std::min(missing.size(), kShown); ++i) {
-    text += (i > 0 ? ", " : "") + Quoted(missing[i]);
-  }
-  if (missing.size() > kShown) text += " and " + std::to_string(missing.size() - kShown) + " more";
+  folder.is_complete = false;
   faults.Add(DataError("index.shard-missing", "shards that the index names are missing")
                  .File(index)
                  .Found(std::to_string(folder.shards.size()) + " of " +
-                        std::to_string(names.size()) + " shards")
-                 .Expected("also " + text)
+                        std::to_string(folder.weight_map.shards.size()) + " shards")
+                 .Expected("also " + missing.ToString())
                  .Hint("download the missing files into the same folder"));
+}
+
+// Returns true, and adds why, if the file at `path` is one of several shards of its folder's index.
+bool IsOneOfShards(const std::string& path, const std::string& folder, Faults& faults) {
+  for (const WeightName& row : kWeightNames) {
+    const std::string index = JoinPath(folder, row.name);
+    if (!row.is_index || !IsFile(index)) continue;
+    WeightMap map;
+    Faults ignored;  // an index that cannot be read says nothing of this file
+    ignored.Try([&] { map = ReadIndex(index); });
+    const bool is_named = std::ranges::find(map.shards, BaseName(path)) != map.shards.end();
+    if (!is_named || map.shards.size() == 1) continue;
+    faults.Add(DataError("index.shard-missing", "this is one of the shards of a checkpoint")
+                   .File(path)
+                   .Found("1 of " + std::to_string(map.shards.size()) + " shards")
+                   .Expected("their folder")
+                   .Hint("give the folder: " + Quoted(folder.empty() ? "." : folder)));
+    return true;
+  }
+  return false;
+}
+
+// A torch file with a params.json beside it is Meta's, whatever else is there.
+bool IsWeightFile(const std::string& path) {
+  switch (DetectKind(path)) {
+    case FileKind::kSafetensors:
+      return true;
+    case FileKind::kTorchZip:
+    case FileKind::kTorchLegacy:
+      return !ShardNumber(BaseName(path)) && !IsFile(JoinPath(FolderOf(path), "params.json"));
+    default:
+      return false;
+  }
 }
 
 }  // namespace
 
 WeightMap ParseWeightMap(std::string_view text, std::string_view file) {
-  const JsonValue root = ParseJson(text, file);
-  const auto map = root.is_object() ? root.Find("weight_map") : std::nullopt;
+  const JsonValue root = ParseJsonObject(text, file, "an index with a weight_map");
+  const auto map = root.Find("weight_map");
   if (!map || !map->is_object() || map->size() == 0) {
     ThrowConfigValue(file, "weight_map", map ? map->ToString() : "nothing",
                      "an object of tensors and their files");
   }
-  WeightMap result;
-  std::set<std::string, std::less<>> shards;
+  std::set<std::string, std::less<>> names;
+  uint64_t n_name_bytes = 0;
   for (const auto& [tensor, shard] : map->items()) {
-    if (!shard.is_string())
-      ThrowConfigValue(file, Escaped(tensor), shard.ToString(), "a file name");
+    if (!shard.is_string()) ThrowConfigValue(file, tensor, shard.ToString(), "a file name");
+    n_name_bytes += tensor.size();
+    if (names.contains(shard.String())) continue;
     CheckShardName(shard.String(), file);
-    result.emplace(tensor, shard.String());
-    shards.emplace(shard.String());
-    if (shards.size() > kMaxShards) {
+    names.emplace(shard.String());
+    if (names.size() > kMaxShards) {
       ThrowConfigValue(file, "weight_map", "more than " + std::to_string(kMaxShards) + " files",
                        "a few hundred shards at most");
     }
+  }
+  WeightMap result;
+  result.shards.assign(names.begin(), names.end());
+  result.tensors.reserve(map->size(), n_name_bytes);
+  result.shard_of.reserve(map->size());
+  for (const auto& [tensor, shard] : map->items()) {
+    result.tensors.push_back(tensor);
+    const auto at = std::ranges::lower_bound(result.shards, shard.String());
+    result.shard_of.push_back(static_cast<uint32_t>(at - result.shards.begin()));
   }
   return result;
 }
 
 std::optional<std::string> HfFolder::Find(std::string_view name) const {
-  const std::string found = Join(folder, name);
-  return Exists(found) ? std::optional(found) : std::nullopt;
+  const std::string found = JoinPath(folder, name);
+  return IsFile(found) ? std::optional(found) : std::nullopt;
 }
 
 bool IsHfPath(const std::string& path) {
   if (!IsFolder(path)) {
-    const std::string folder = fs::path(path).parent_path().string();
-    return DetectKind(path) == FileKind::kSafetensors && Exists(Join(folder, "config.json"));
+    return IsFile(JoinPath(FolderOf(path), "config.json")) && IsWeightFile(path);
   }
   if (HasMetaShard(path)) return false;
-  const bool has_weights = std::ranges::any_of(
-      kWeightNames, [&](const WeightName& row) { return Exists(Join(path, row.name)); });
+  const auto has = [&](std::string_view name) { return IsFile(JoinPath(path, name)); };
+  const bool has_weights =
+      std::ranges::any_of(kWeightNames, [&](const WeightName& row) { return has(row.name); });
   if (has_weights) return true;
-  return Exists(Join(path, "config.json")) && !Exists(Join(path, "params.json")) &&
-         !Exists(Join(path, "adapter_config.json")) &&
-         !Exists(Join(path, "consolidated.safetensors"));
+  return has("config.json") && !has("params.json") && !has("adapter_config.json") &&
+         !has("consolidated.safetensors");
 }
 
 HfFolder ListHfFolder(const std::string& path, Faults& faults) {
   HfFolder folder;
   folder.path = path;
   if (!IsFolder(path)) {
-    folder.folder = fs::path(path).parent_path().string();
+    folder.folder = FolderOf(path);
+    folder.is_complete = !IsOneOfShards(path, folder.folder, faults);
     folder.shards.push_back(path);
     return folder;
   }
   folder.folder = path;
   for (const WeightName& row : kWeightNames) {
-    const std::string found = Join(path, row.name);
-    if (!Exists(found)) continue;
+    const std::string found = JoinPath(path, row.name);
+    if (!IsFile(found)) continue;
     if (row.is_index) {
       folder.index = found;
       ListIndexedShards(found, folder, faults);
@@ -144,6 +167,7 @@ HfFolder ListHfFolder(const std::string& path, Faults& faults) {
     }
     return folder;
   }
+  folder.is_complete = false;
   faults.Add(DataError("hf.weights-missing", "no weights in this folder")
                  .File(path)
                  .Expected("model.safetensors or pytorch_model.bin, or the .index.json of shards")

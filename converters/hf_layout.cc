@@ -1,136 +1,187 @@
 #include "converters/hf_layout.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
-#include <map>
-#include <set>
 
 #include "converters/float8.h"
 #include "converters/hf_names.h"
+#include "converters/paths.h"
 #include "formats/core/check.h"
 #include "formats/core/checked.h"
 #include "formats/core/half.h"
 #include "formats/gguf_metadata.h"
+#include "formats/model_tensors.h"
+#include "formats/name_list.h"
+#include "formats/text_index.h"
 
 namespace quern {
 namespace {
 
-// Returns the names, comma separated; beyond the first ones only their number.
-std::string JoinNames(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 24;
-  std::string text;
-  for (size_t i = 0; i < std::min(names.size(), kShown); ++i) {
-    text += (i > 0 ? ", " : "") + Escaped(names[i]);
-  }
-  if (names.size() > kShown) text += " and " + std::to_string(names.size() - kShown) + " more";
-  return text;
+// Some tools strip the "model." of the names; both spellings are one name.
+std::string_view BareName(std::string_view name) {
+  constexpr std::string_view kPrefix = "model.";
+  return name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name;
 }
 
-// Returns the base name of a path.
-std::string_view FileNameOf(std::string_view path) {
-  return path.substr(path.find_last_of('/') + 1);
-}
+// Every tensor of all files, found by its bare name.
+class TensorTable {
+ public:
+  explicit TensorTable(std::span<const std::unique_ptr<WeightFile>> files) {
+    size_t n = 0;
+    for (const auto& file : files) n += file->tensors().size();
+    places_.reserve(n);
+    for (const auto& file : files) {
+      for (size_t i = 0; i < file->tensors().size(); ++i) places_.push_back({{file.get(), i}});
+    }
+    index_.emplace(*this);
+  }
+  TensorTable(const TensorTable&) = delete;  // index_ refers to it
+  TensorTable& operator=(const TensorTable&) = delete;
+
+  struct Place {
+    StoredTensor stored;
+    bool used = false;
+  };
+  std::span<Place> places() { return places_; }
+  Place* Find(std::string_view name) {
+    const auto i = index_->Find(BareName(name));
+    return i ? &places_[*i] : nullptr;
+  }
+
+  // The list of bare names, for the index.
+  size_t size() const { return places_.size(); }
+  std::string_view operator[](size_t i) const { return BareName(places_[i].stored.info().name); }
+
+ private:
+  std::vector<Place> places_;
+  std::optional<TextIndex<TensorTable>> index_;
+};
 
 // Builds the layout step by step; each step adds to faults_ and later ones rely on the earlier.
 class LayoutBuilder {
  public:
   LayoutBuilder(const HfConfig& config, const HfFolder& folder,
-                std::span<const std::unique_ptr<WeightFile>> files, Faults& faults)
-      : config_(config), folder_(folder), files_(files), faults_(faults) {}
+                std::span<const std::unique_ptr<WeightFile>> files, bool is_complete, Faults& faults)
+      : config_(config), folder_(folder), is_complete_(is_complete), faults_(faults),
+        table_(files) {}
 
-  void CollectNames();
+  bool RefuseForeign();
+  void CheckDuplicates();
   void CheckIndex();
   void FillSpec();
   void CollectTensors();
-  void CheckLeftovers(bool ignore_unknown_tensors);
+  void CheckLeftovers();
   HfLayout Take() { return std::move(layout_); }
 
  private:
-  struct Place {
-    StoredTensor stored;
-    bool used = false;
-  };
-
   // Returns the tensor and marks it as used, or null.
-  const StoredTensor* Use(const std::string& name);
+  const StoredTensor* Use(std::string_view name);
   void Collect(const HfTensorKind& kind, std::optional<uint32_t> layer);
   bool FindScales(const std::string& name, HfTensor& tensor);
-  std::vector<uint64_t> ExpectedShape(TensorRole role) const;
   void ReportMissing();
   Error Bad(std::string_view id, std::string_view what, const StoredTensor& stored) const {
     return DataError(id, what)
         .File(stored.file->name())
         .Where("tensor " + Quoted(stored.info().name))
-        .Found(stored.info().dtype_name + " " + stored.info().ShapeText());
+        .Found(std::string(stored.info().dtype_name) + " " + ShapeText(stored.info().shape));
   }
 
   const HfConfig& config_;
   const HfFolder& folder_;
-  std::span<const std::unique_ptr<WeightFile>> files_;
+  bool is_complete_;
   Faults& faults_;
-  std::map<std::string, Place, std::less<>> places_;  // by the full name
+  TensorTable table_;
   std::vector<std::string> missing_;
   HfLayout layout_;
 };
 
-// Names stand with "model." in whole models; a LlamaModel saved alone has none.
-std::string FullName(std::string_view name) {
-  const bool is_bare =
-      name.starts_with("layers.") || name.starts_with("embed_tokens.") || name == "norm.weight";
-  return (is_bare ? "model." : "") + std::string(name);
+// Returns true, and says so, where a tensor's name shows that the checkpoint is of another kind: then
+// everything else that does not fit follows from that.
+bool LayoutBuilder::RefuseForeign() {
+  for (const TensorTable::Place& place : table_.places()) {
+    const std::string_view name = place.stored.info().name;
+    const std::string_view kind = IsIgnoredHfTensor(name) ? "" : UnsupportedHfTensor(name);
+    if (kind.empty()) continue;
+    faults_.Add(UnsupportedError("hf.feature", "this is " + std::string(kind))
+                    .File(place.stored.file->name())
+                    .Where("tensor " + Quoted(name))
+                    .Expected("a plain Llama"));
+    return true;
+  }
+  return false;
 }
 
-void LayoutBuilder::CollectNames() {
-  for (const auto& file : files_) {
-    for (size_t i = 0; i < file->tensors().size(); ++i) {
-      const std::string& name = file->tensors()[i].name;
-      const auto [it, inserted] = places_.emplace(FullName(name), Place{{file.get(), i}});
-      if (inserted || IsIgnoredHfTensor(name)) continue;
-      faults_.Add(DataError("hf.duplicate-tensor", "a tensor is in two files")
-                      .File(file->name())
+void LayoutBuilder::CheckDuplicates() {
+  for (TensorTable::Place& place : table_.places()) {
+    const std::string_view name = place.stored.info().name;
+    const StoredTensor& first = table_.Find(name)->stored;
+    const StoredTensor& stored = place.stored;
+    if (first.file == stored.file && first.index == stored.index) continue;
+    place.used = true;  // the first one counts; this one was named
+    if (IsIgnoredHfTensor(name)) continue;
+    if (first.file == stored.file) {
+      faults_.Add(DataError("hf.duplicate-tensor", "a tensor is there under two names")
+                      .File(stored.file->name())
                       .Where("tensor " + Quoted(name))
-                      .Found("also in " + it->second.stored.file->name())
-                      .Expected("each tensor once")
-                      .Hint("a shard of another download is among them; fetch the folder again"));
+                      .Found("also as " + Quoted(first.info().name))
+                      .Expected("each tensor once"));
+      continue;
     }
+    faults_.Add(DataError("hf.duplicate-tensor", "a tensor is in two files")
+                    .File(stored.file->name())
+                    .Where("tensor " + Quoted(name))
+                    .Found("also in " + first.file->name())
+                    .Expected("each tensor once")
+                    .Hint("a shard of another download is among them; fetch the folder again"));
   }
 }
 
 // Compares the index with what the shards hold.
 void LayoutBuilder::CheckIndex() {
-  if (!folder_.index) return;
-  for (const auto& [name, shard] : folder_.weight_map) {
-    const auto it = places_.find(FullName(name));
-    if (it != places_.end() && FileNameOf(it->second.stored.file->name()) == shard) continue;
-    if (IsIgnoredHfTensor(name)) continue;
+  const WeightMap& map = folder_.weight_map;
+  if (map.tensors.empty()) return;  // there is no index, or none that can be read
+  NameList misplaced;
+  std::string found;
+  for (size_t i = 0; i < map.tensors.size(); ++i) {
+    const std::string& shard = map.shards[map.shard_of[i]];
+    const TensorTable::Place* place = table_.Find(map.tensors[i]);
+    if (place != nullptr && BaseName(place->stored.file->name()) == shard) continue;
+    // In a shard that is missing or damaged there is nothing to be found.
+    if (IsIgnoredHfTensor(map.tensors[i]) || (place == nullptr && !is_complete_)) continue;
+    if (misplaced.empty()) {
+      found = place == nullptr
+                  ? "no " + Quoted(map.tensors[i]) + " in " + Quoted(shard)
+                  : "it in " + Quoted(BaseName(place->stored.file->name())) + ", not " + Quoted(shard);
+    }
+    misplaced.Add(map.tensors[i]);
+  }
+  if (!misplaced.empty()) {
     faults_.Add(DataError("index.tensor-missing", "the index names a tensor that its shard lacks")
                     .File(*folder_.index)
-                    .Where("tensor " + Quoted(name))
-                    .Found(it == places_.end()
-                               ? "none in " + Quoted(shard)
-                               : "it in " + Quoted(FileNameOf(it->second.stored.file->name())))
-                    .Expected("it in " + Quoted(shard))
+                    .Where((misplaced.size() == 1 ? "tensor " : "tensors ") + misplaced.ToString())
+                    .Found(found)
+                    .Expected("each tensor in the shard that the index says")
                     .Hint("index and shards are of different downloads; fetch the folder again"));
-    return;  // further ones would say the same
   }
-  std::vector<std::string> unlisted;
-  for (const auto& [name, place] : places_) {
-    const std::string& stored = place.stored.info().name;
-    if (!folder_.weight_map.contains(stored) && !IsIgnoredHfTensor(stored))
-      unlisted.push_back(stored);
+  const TextIndex named(map.tensors);
+  NameList unlisted;
+  for (const TensorTable::Place& place : table_.places()) {
+    const std::string_view name = place.stored.info().name;
+    if (!named.Has(name) && !IsIgnoredHfTensor(name)) unlisted.Add(name);
   }
   if (unlisted.empty()) return;
   faults_.Warn(
       DataError("index.tensor-unlisted", "shards hold tensors that the index does not name")
           .File(*folder_.index)
-          .Found(JoinNames(unlisted)));
+          .Found(unlisted.ToString()));
 }
 
-const StoredTensor* LayoutBuilder::Use(const std::string& name) {
-  const auto it = places_.find(name);
-  if (it == places_.end()) return nullptr;
-  it->second.used = true;
-  return &it->second.stored;
+const StoredTensor* LayoutBuilder::Use(std::string_view name) {
+  TensorTable::Place* place = table_.Find(name);
+  if (place == nullptr) return nullptr;
+  place->used = true;
+  return &place->stored;
 }
 
 void LayoutBuilder::FillSpec() {
@@ -150,40 +201,17 @@ void LayoutBuilder::FillSpec() {
     spec.rope_linear_factor = static_cast<float>(*config_.rope_linear_factor);
   }
   spec.tied_embeddings = config_.tied_embeddings;
-  const auto embedding = places_.find("model.embed_tokens.weight");
-  if (embedding == places_.end()) return;  // reported as missing
-  const WeightTensor& info = embedding->second.stored.info();
+  const TensorTable::Place* embedding = table_.Find("model.embed_tokens.weight");
+  if (embedding == nullptr) return;  // reported as missing
+  const WeightTensor& info = embedding->stored.info();
   constexpr uint64_t kMaxRows = 1u << 22;
-  if (info.shape.size() != 2 || info.rows() == spec.vocab_size || info.rows() > kMaxRows) return;
+  if (info.shape.size() != 2 || info.rows() > kMaxRows) return;
+  layout_.has_embedding = true;
+  if (info.rows() == spec.vocab_size) return;
   faults_.Warn(
-      Bad("hf.config-differs", "vocabulary size", embedding->second.stored)
+      Bad("hf.config-differs", "vocabulary size", embedding->stored)
           .Expected(std::to_string(spec.vocab_size) + " rows by config.json; the tensor decides"));
   spec.vocab_size = static_cast<uint32_t>(info.rows());
-}
-
-std::vector<uint64_t> LayoutBuilder::ExpectedShape(TensorRole role) const {
-  const ModelSpec& spec = layout_.spec;
-  const uint64_t d = spec.d_model, q = uint64_t{spec.n_heads} * spec.head_dim;
-  const uint64_t kv = uint64_t{spec.n_kv_heads} * spec.head_dim;
-  switch (role) {
-    case TensorRole::kTokenEmbedding:
-    case TensorRole::kOutput:
-      return {spec.vocab_size, d};
-    case TensorRole::kAttnQ:
-      return {q, d};
-    case TensorRole::kAttnK:
-    case TensorRole::kAttnV:
-      return {kv, d};
-    case TensorRole::kAttnOutput:
-      return {d, q};
-    case TensorRole::kFfnGate:
-    case TensorRole::kFfnUp:
-      return {spec.d_ff, d};
-    case TensorRole::kFfnDown:
-      return {d, spec.d_ff};
-    default:
-      return {d};  // norms
-  }
 }
 
 // Finds the factors of a matrix of 8-bit floats. Returns false if that added a fault.
@@ -193,7 +221,7 @@ bool LayoutBuilder::FindScales(const std::string& name, HfTensor& tensor) {
     faults_.Add(UnsupportedError("hf.dtype", "8-bit floats without a word on their scales")
                     .File(stored.file->name())
                     .Where("tensor " + Quoted(stored.info().name))
-                    .Found(stored.info().dtype_name)
+                    .Found(std::string(stored.info().dtype_name))
                     .Expected("\"quantization_config\" in config.json")
                     .Hint("convert the bf16 release of the same model"));
     return false;
@@ -214,20 +242,20 @@ bool LayoutBuilder::FindScales(const std::string& name, HfTensor& tensor) {
   if (config_.float8->block_rows) {
     tensor.scale_rows = *config_.float8->block_rows;
     tensor.scale_cols = *config_.float8->block_cols;
-    fits = info.shape == std::vector{blocks(weight.rows(), tensor.scale_rows),
-                                     blocks(weight.cols(), tensor.scale_cols)};
+    fits = info.HasShape(std::array{blocks(weight.rows(), tensor.scale_rows),
+                                    blocks(weight.cols(), tensor.scale_cols)});
   } else if (n_elems == 1) {
     tensor.scale_rows = weight.rows();
     tensor.scale_cols = weight.cols();
     fits = info.shape.size() <= 2;
   } else {
     tensor.scale_cols = weight.cols();
-    fits = info.shape == std::vector<uint64_t>{weight.rows(), 1} ||
-           info.shape == std::vector<uint64_t>{weight.rows()};
+    fits = info.HasShape(std::array{weight.rows(), uint64_t{1}}) ||
+           info.HasShape(std::array{weight.rows()});
   }
   if (!is_float || !fits) {
     faults_.Add(Bad("hf.scales", "scales do not fit their weight", *scales)
-                    .Expected("floats, one for all of " + weight.ShapeText() +
+                    .Expected("floats, one for all of " + ShapeText(weight.shape) +
                               ", one a row, or one a block of weight_block_size"));
     return false;
   }
@@ -243,19 +271,17 @@ void LayoutBuilder::Collect(const HfTensorKind& kind, std::optional<uint32_t> la
     return;
   }
   const WeightTensor& info = stored->info();
-  const std::vector<uint64_t> expected = ExpectedShape(kind.role);
-  if (info.shape != expected) {
-    std::string dims;
-    for (const uint64_t dim : expected) dims += (dims.empty() ? "[" : ", ") + std::to_string(dim);
+  const Shape expected = ShapeOfRole(layout_.spec, kind.role);
+  if (Shape::Make(info.shape) != expected) {
     faults_.Add(Bad("hf.tensor-shape", "tensor has the wrong shape", *stored)
-                    .Expected(dims + "] by config.json")
+                    .Expected(expected.ToString() + " by config.json")
                     .Hint("take config.json from the same release as the weights"));
     return;
   }
   HfTensor tensor{.stored = *stored, .scales = std::nullopt};
   if (kind.rows_are_halves) tensor.head_rows = config_.head_dim;
   DType dtype = DType::kF32;
-  if (info.float8 && expected.size() == 2) {
+  if (info.float8 && expected.rank() == 2) {
     if (!FindScales(name, tensor)) return;
   } else if (info.dtype && IsFloat(*info.dtype)) {
     dtype = *info.dtype;
@@ -263,13 +289,13 @@ void LayoutBuilder::Collect(const HfTensorKind& kind, std::optional<uint32_t> la
     faults_.Add(UnsupportedError("hf.dtype", "weights of this type are not read")
                     .File(stored->file->name())
                     .Where("tensor " + Quoted(name))
-                    .Found(info.dtype_name)
+                    .Found(std::string(info.dtype_name))
                     .Expected("float32, float16 or bfloat16")
                     .Hint("convert the unquantized release of the same model"));
     return;
   }
   layout_.tensors.push_back(
-      {TensorName(kind.role, layer), kind.role, layer, dtype, Shape::Make(expected).value()});
+      {TensorName(kind.role, layer), kind.role, layer, dtype, expected});
   layout_.sources.push_back(tensor);
 }
 
@@ -296,64 +322,35 @@ void LayoutBuilder::CollectTensors() {
   ReportMissing();
 }
 
-// One error that names every missing tensor; layers of which nothing is there as
-// "model.layers.N.*".
+// One error that names every missing tensor.
 void LayoutBuilder::ReportMissing() {
-  if (missing_.empty()) return;
-  constexpr std::string_view kLayers = "model.layers.";
+  // Where a file is missing, so are its tensors.
+  if (missing_.empty() || !is_complete_) return;
   constexpr size_t kPerLayer = 9;
-  std::vector<std::string> names;
-  for (size_t i = 0; i < missing_.size();) {
-    const size_t dot =
-        missing_[i].starts_with(kLayers) ? missing_[i].find('.', kLayers.size()) + 1 : 0;
-    const std::string layer = missing_[i].substr(0, dot);
-    size_t end = i + 1;
-    while (dot > 0 && end < missing_.size() && missing_[end].starts_with(layer)) ++end;
-    if (end - i == kPerLayer) {
-      names.push_back(layer + "*");
-    } else {
-      names.insert(names.end(), missing_.begin() + static_cast<ptrdiff_t>(i),
-                   missing_.begin() + static_cast<ptrdiff_t>(end));
-    }
-    i = end;
-  }
   const bool output_only = missing_.size() == 1 && missing_[0] == "lm_head.weight";
   faults_.Add(DataError("hf.tensor-missing", "tensors are missing")
                   .File(folder_.path)
-                  .Found(std::to_string(places_.size()) + " tensors")
-                  .Expected("also " + JoinNames(names))
+                  .Found(std::to_string(table_.size()) + " tensors")
+                  .Expected("also " + MissingTensors(missing_, "model.layers.", kPerLayer).ToString())
                   .Hint(output_only ? "a model whose output is its embedding has "
                                       "\"tie_word_embeddings\": true in config.json"
                                     : "check num_hidden_layers in config.json, or download the "
                                       "folder again"));
 }
 
-void LayoutBuilder::CheckLeftovers(bool ignore_unknown_tensors) {
-  std::vector<std::string> unknown;
-  for (const auto& [name, place] : places_) {
-    const std::string& stored = place.stored.info().name;
-    if (place.used || IsIgnoredHfTensor(stored)) continue;
-    const std::string_view kind = UnsupportedHfTensor(stored);
-    if (!kind.empty() && !ignore_unknown_tensors) {
-      faults_.Add(UnsupportedError("hf.feature", "this is " + std::string(kind))
-                      .File(place.stored.file->name())
-                      .Where("tensor " + Quoted(stored))
-                      .Expected("a plain Llama"));
-      return;
-    }
-    unknown.push_back(stored);
+void LayoutBuilder::CheckLeftovers() {
+  NameList unknown;
+  for (const TensorTable::Place& place : table_.places()) {
+    const std::string_view name = place.stored.info().name;
+    if (!place.used && !IsIgnoredHfTensor(name)) unknown.Add(name);
   }
   if (unknown.empty()) return;
-  Error error = DataError("hf.unknown-tensor", "tensors that a Llama does not have")
-                    .File(folder_.path)
-                    .Found(JoinNames(unknown))
-                    .Expected("the tensors of " + std::to_string(config_.n_layers) +
-                              " layers (num_hidden_layers in config.json)");
-  if (ignore_unknown_tensors) {
-    faults_.Warn(error);
-  } else {
-    faults_.Add(error.Hint("check that config.json is of this checkpoint"));
-  }
+  faults_.Add(DataError("hf.unknown-tensor", "tensors that a Llama does not have")
+                  .File(folder_.path)
+                  .Found(unknown.ToString())
+                  .Expected("the tensors of " + std::to_string(config_.n_layers) +
+                            " layers (num_hidden_layers in config.json)")
+                  .Hint("check that config.json is of this checkpoint"));
 }
 
 // Copies rows [begin, begin + count) of a tensor whose heads are stored as two halves: row 2i of a
@@ -412,36 +409,58 @@ float LoadFloat(DType dtype, const uint8_t* p) {
   }
 }
 
-// Returns one row of the factors; a vector is one row.
-std::vector<float> ReadScaleRow(const StoredTensor& scales, uint64_t row) {
+// Returns rows of the factors as f32; a vector is one row. Shape: [count, cols].
+std::vector<float> ReadScales(const StoredTensor& scales, uint64_t begin, uint64_t count) {
   const WeightTensor& info = scales.info();
-  std::vector<uint8_t> bytes(info.row_bytes());
-  scales.file->ReadRows(scales.index, row, 1, bytes);
+  std::vector<uint8_t> bytes(count * info.row_bytes());
+  scales.file->ReadRows(scales.index, begin, count, bytes);
   std::vector<float> values;
+  values.reserve(count * info.cols());
   for (size_t at = 0; at < bytes.size(); at += info.elem_bytes) {
     values.push_back(LoadFloat(*info.dtype, &bytes[at]));
   }
   return values;
 }
 
+// The values of all 256 codes.
+std::array<float, 256> Float8Values(Float8 type) {
+  std::array<float, 256> values;
+  for (size_t code = 0; code < values.size(); ++code) {
+    const auto byte = static_cast<uint8_t>(code);
+    values[code] = type == Float8::kE4M3 ? E4M3ToF32(byte) : E5M2ToF32(byte);
+  }
+  return values;
+}
+
 void ReadFloat8Rows(const HfTensor& tensor, uint64_t begin, uint64_t count, MutableByteView out) {
+  static const std::array<std::array<float, 256>, 2> kValues = {Float8Values(Float8::kE4M3),
+                                                                Float8Values(Float8::kE5M2)};
+  if (count == 0) return;
   const WeightTensor& info = tensor.stored.info();
-  std::vector<uint8_t> codes(count * info.cols());
+  const std::array<float, 256>& values = kValues[static_cast<size_t>(*info.float8)];
+  std::vector<uint8_t> codes(count * info.cols());  // [count, cols]
   ReadStoredRows(tensor, begin, count, codes);
-  // A vector has one factor for each row; a matrix one row of factors for each run of rows.
+  // A vector has one factor for each row; a matrix one row of factors for each run of rows. The rows
+  // of whole heads are neighbours in the file, in whichever order they come here.
   const bool is_vector = tensor.scales->info().shape.size() < 2;
-  std::vector<float> scales;
-  uint64_t scale_row = UINT64_MAX;
-  size_t at = 0;
+  const uint64_t unit = std::max<uint32_t>(tensor.head_rows, 1);
+  const uint64_t first_row = begin / unit * unit;
+  const uint64_t last_row = std::min(info.rows(), (begin + count + unit - 1) / unit * unit) - 1;
+  const uint64_t first_run = is_vector ? 0 : first_row / tensor.scale_rows;
+  const uint64_t n_runs = is_vector ? 1 : last_row / tensor.scale_rows - first_run + 1;
+  const uint64_t n_scale_cols = tensor.scales->info().cols();
+  const std::vector<float> scales = ReadScales(*tensor.scales, first_run, n_runs);
+  const uint8_t* code = codes.data();
+  uint8_t* to = out.data();
   for (uint64_t row = begin; row < begin + count; ++row) {
     const uint64_t run = tensor.StoredRow(row) / tensor.scale_rows;
-    const uint64_t wanted = is_vector ? 0 : run;
-    if (wanted != scale_row) scales = ReadScaleRow(*tensor.scales, wanted);
-    scale_row = wanted;
-    for (uint64_t col = 0; col < info.cols(); ++col, ++at) {
-      const float value =
-          *info.float8 == Float8::kE4M3 ? E4M3ToF32(codes[at]) : E5M2ToF32(codes[at]);
-      StoreLE(&out[4 * at], value * scales[is_vector ? run : col / tensor.scale_cols]);
+    const float* scale = is_vector ? &scales[run] : &scales[(run - first_run) * n_scale_cols];
+    for (uint64_t col = 0; col < info.cols(); ++scale) {
+      const uint64_t end = std::min(info.cols(), col + tensor.scale_cols);
+      const float factor = *scale;
+      for (; col < end; ++col, ++code, to += sizeof(float)) {
+        StoreLE(to, values[*code] * factor);
+      }
     }
   }
 }
@@ -455,14 +474,15 @@ uint64_t HfTensor::StoredRow(uint64_t row) const {
 }
 
 HfLayout PlanHfLayout(const HfConfig& config, const HfFolder& folder,
-                      std::span<const std::unique_ptr<WeightFile>> files,
-                      bool ignore_unknown_tensors, Faults& faults) {
-  LayoutBuilder builder(config, folder, files, faults);
-  builder.CollectNames();
+                      std::span<const std::unique_ptr<WeightFile>> files, bool is_complete,
+                      Faults& faults) {
+  LayoutBuilder builder(config, folder, files, is_complete, faults);
+  if (builder.RefuseForeign()) return builder.Take();
+  builder.CheckDuplicates();
   builder.CheckIndex();
   builder.FillSpec();
   builder.CollectTensors();
-  builder.CheckLeftovers(ignore_unknown_tensors);
+  builder.CheckLeftovers();
   return builder.Take();
 }
 

@@ -41,17 +41,19 @@ struct HfTensor {
 
 struct HfLayout {
   ModelSpec spec;
+  bool has_embedding = false;       // so that its rows are spec.vocab_size
   std::vector<TensorInfo> tensors;  // canonical order; types as stored, 8-bit floats as f32
   std::vector<HfTensor> sources;    // one per tensor; points into the files
 };
 
 // Returns the layout. The configuration and the tensors must agree (but for the vocabulary, which
 // the embedding decides with a warning). Everything that keeps the model from being whole is added
-// to `faults`, and the layout is then not to be used. Requires: `files`, one per shard of `folder`,
-// outlive the layout.
+// to `faults`, and the layout is then not to be used. Without `is_complete`, files are missing or
+// cannot be read: nothing is said of what may be in them.
+// Requires: `files`, of the shards of `folder`, outlive the layout.
 HfLayout PlanHfLayout(const HfConfig& config, const HfFolder& folder,
-                      std::span<const std::unique_ptr<WeightFile>> files,
-                      bool ignore_unknown_tensors, Faults& faults);
+                      std::span<const std::unique_ptr<WeightFile>> files, bool is_complete,
+                      Faults& faults);
 
 // Copies rows of the model's tensor. May be called from many threads at once.
 // Cost: besides `out`, the rows of at most one head, or the rows in 8-bit floats.

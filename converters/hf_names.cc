@@ -52,8 +52,10 @@ std::string HfTensorName(const HfTensorKind& kind, uint32_t layer) {
 }
 
 bool IsIgnoredHfTensor(std::string_view name) {
-  constexpr std::string_view kIgnored[] = {"rotary_emb.inv_freq", ".input_scale", ".k_scale",
-                                           ".v_scale"};
+  constexpr std::string_view kIgnored[] = {
+      "rotary_emb.inv_freq", ".input_scale", ".input_scale_ub", ".act_scale", ".activation_scale",
+      ".output_scale",       ".q_scale",     ".k_scale",        ".v_scale",   ".kv_scale",
+      ".prob_scale"};
   return std::ranges::any_of(kIgnored, [&](std::string_view end) { return name.ends_with(end); });
 }
 

@@ -2,9 +2,11 @@
 // files add to it.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
+#include "converters/faults.h"
 #include "formats/core/tokenizer.h"
 
 namespace quern {
@@ -26,13 +28,29 @@ struct HfTokenizerFiles {
   std::optional<TextFile> chat_template;       // chat_template.jinja
 };
 
-// Returns the vocabulary, as long as the files make it.
+struct HfTokenizer {
+  Tokenizer tokenizer;         // as long as the files make it
+  std::string file;            // where the vocabulary itself comes from
+  uint64_t n_own_tokens = 0;   // of the vocabulary itself, without those that were added
+  uint64_t max_padding = 0;    // for PadTokenizer
+};
+
+// Returns the vocabulary.
 //
 // tokenizer.model decides if it is SentencePiece, else tokenizer.json. Added tokens come from
-// added_tokens.json, then tokenizer.json, then tokenizer_config.json. Special tokens by their text
-// from tokenizer_config.json, then special_tokens_map.json; what is still open by id from the
-// vocabulary itself, generation_config.json, config.json. The chat template is copied as it is.
-// Throws: Error kData "hf.tokenizer-missing", and as ReadMetaTokenizer and ReadTokenizerJson.
-Tokenizer ReadHfTokenizer(const HfTokenizerFiles& files, const std::string& folder);
+// added_tokens.json, then tokenizer.json, then tokenizer_config.json; those that a side file names
+// as special are control tokens. Which token begins or ends a text, is unknown or pads, say, the
+// first that does: tokenizer_config.json and special_tokens_map.json by text, generation_config.json
+// and config.json by id, the vocabulary itself. (What contradicts the vocabulary's own special tokens
+// is left out with a warning.) Further ends of generation_config.json become the ends of a turn and
+// of a message. The chat template is copied as it is. See HF.md.
+// Throws: Error kData "hf.tokenizer-missing", and as ReadMetaTokenizer, ParseTokenizerJson and
+// PutAddedTokens.
+HfTokenizer ReadHfTokenizer(HfTokenizerFiles files, const std::string& folder, Faults& faults);
+
+// Makes the vocabulary as long as the embedding has rows. Added tokens behind the last row are left
+// out with a warning: they were never trained.
+// Throws: as PadTokenizer.
+void FitHfTokenizer(HfTokenizer& vocabulary, uint64_t n_rows, Faults& faults);
 
 }  // namespace quern

@@ -109,18 +109,38 @@ Tokenizer ReadTokenizer(const Parts& parts) {
                            is_llama31 ? TiktokenNames::kLlama31 : TiktokenNames::kLlama3);
 }
 
+// Makes the vocabulary as long as the embedding, as soon as both are known.
+void FitTokenizer(const MetaLayout& layout, const std::string& file, Tokenizer& tokenizer,
+                  Faults& faults) {
+  const auto embedding =
+      std::ranges::find(layout.tensors, TensorRole::kTokenEmbedding, &TensorInfo::role);
+  if (embedding == layout.tensors.end() || embedding->rows() > kMaxVocabularyRows) return;
+  const bool is_tiktoken = tokenizer.kind == Tokenizer::Kind::kBytePair;
+  PadTokenizer(tokenizer, embedding->rows(),
+               is_tiktoken ? kMaxTiktokenPadding : kMaxPaddingTokens, file, faults);
+}
+
 // Fills what only params.json, vocabulary and weights together tell.
 void CompleteManifest(MetaCheckpoint& store, const MetaParams& params, Tokenizer tokenizer,
-                      const std::string& tokenizer_file, const CheckpointOptions& options) {
+                      const CheckpointOptions& options, Faults& faults) {
   Manifest& manifest = store.mutable_manifest();
-  const MetaRuleInputs inputs{tokenizer.kind == Tokenizer::Kind::kBytePair};
-  PadTokenizer(tokenizer, manifest.spec->vocab_size, tokenizer_file);
+  const MetaRuleInputs inputs{
+      .tiktoken_vocabulary = tokenizer.kind == Tokenizer::Kind::kBytePair,
+      .bfloat16_weights = manifest.tensors.front().dtype == DType::kBF16};
   manifest.tokenizer = std::move(tokenizer);
   manifest.name = options.name;
   manifest.spec->rope_theta = static_cast<float>(RopeThetaOf(params, inputs));
   ContextLength context = ContextLengthOf(params, inputs, options.context_length);
   manifest.spec->context_length = context.length;
-  manifest.provenance = {QUERN_VERSION, "", std::move(context.source)};
+  if (context.is_doubtful) {
+    faults.Warn(DataError("meta.context-length", "nothing says the context length for certain")
+                    .File(store.name())
+                    .Found(context.rule)
+                    .Expected("max_seq_len in params.json")
+                    .Hint("give --context if the model was trained with another length than " +
+                          std::to_string(context.length)));
+  }
+  manifest.provenance = {QUERN_VERSION, "", std::move(context.rule)};
   if (params.use_scaled_rope) {
     store.AddRopeDivisors(RopeDivisors(RopeThetaOf(params, inputs), params.head_dim(),
                                        {.factor = RopeScalingFactor(params)}));
@@ -146,26 +166,27 @@ bool MayBeTied(const MetaLayout& layout, const Parts& parts) {
 }
 
 // Returns the layout of the shards, of whatever there is of them: to be used if there are no faults.
-MetaLayout PlanParts(const Parts& parts, const CheckpointOptions& options, Faults& faults) {
+MetaLayout PlanParts(const Parts& parts, Faults& faults) {
   MetaLayout layout;
   if (!parts.params || parts.shards.empty()) return layout;
   faults.Try([&] {
     if (parts.shards_complete) {
-      layout = PlanMetaLayout(*parts.params, parts.shards, options.ignore_unknown_tensors, faults);
+      layout = PlanMetaLayout(*parts.params, parts.shards, faults);
       CheckReplicatedTensors(layout, parts.shards, faults);
     } else {
-      CheckSomeShards(*parts.params, parts.shards, parts.n_files, options.ignore_unknown_tensors,
-                      faults);
+      CheckSomeShards(*parts.params, parts.shards, parts.n_files, faults);
     }
+    CheckShardIdentity(parts.shards, faults);
   });
   return layout;
 }
 
 std::unique_ptr<TensorStore> Assemble(Parts parts, const CheckpointOptions& options,
                                       Faults& faults) {
-  MetaLayout layout = PlanParts(parts, options, faults);
+  MetaLayout layout = PlanParts(parts, faults);
   std::optional<Tokenizer> tokenizer;
   if (parts.tokenizer_bytes) faults.Try([&] { tokenizer = ReadTokenizer(parts); });
+  if (tokenizer) faults.Try([&] { FitTokenizer(layout, parts.tokenizer_file, *tokenizer, faults); });
   if (faults.any()) return nullptr;
   faults.Try([&] {
     if (MayBeTied(layout, parts)) DropTiedOutput(layout, parts.shards);
@@ -173,7 +194,7 @@ std::unique_ptr<TensorStore> Assemble(Parts parts, const CheckpointOptions& opti
   auto store = std::make_unique<MetaCheckpoint>(std::move(parts.name), std::move(parts.files),
                                                 std::move(parts.shards), std::move(layout));
   faults.Try([&] {
-    CompleteManifest(*store, *parts.params, std::move(*tokenizer), parts.tokenizer_file, options);
+    CompleteManifest(*store, *parts.params, std::move(*tokenizer), options, faults);
   });
   if (faults.any()) return nullptr;
   return store;

@@ -2,35 +2,26 @@
 
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
 #include <string_view>
 
+#include "converters/paths.h"
 #include "formats/core/error.h"
 #include "formats/core/file.h"
 
 namespace quern {
 namespace {
 
-namespace fs = std::filesystem;
-
-bool IsFile(const std::string& path) {
-  std::error_code error;
-  return fs::exists(path, error) && !fs::is_directory(path, error);
-}
-
-std::string Join(const std::string& folder, std::string_view name) {
-  return folder.empty() ? std::string(name) : (fs::path(folder) / name).string();
-}
-
 // The folder above, also where the path does not show it ("." or "a/..").
-std::string ParentOf(const std::string& folder) { return Join(folder.empty() ? "." : folder, ".."); }
+std::string ParentOf(const std::string& folder) {
+  return JoinPath(folder.empty() ? "." : folder, "..");
+}
 
 void FindSideFiles(const std::string& folder, MetaFolder& files) {
-  if (const std::string params = Join(folder, "params.json"); IsFile(params)) {
+  if (const std::string params = JoinPath(folder, "params.json"); IsFile(params)) {
     files.params = params;
   }
   for (const std::string& place : {folder, ParentOf(folder)}) {
-    const std::string tokenizer = Join(place, "tokenizer.model");
+    const std::string tokenizer = JoinPath(place, "tokenizer.model");
     if (!files.tokenizer && IsFile(tokenizer)) files.tokenizer = tokenizer;
   }
 }
@@ -67,7 +58,7 @@ void CheckForeignNames(const std::vector<std::string>& names, const MetaFolder& 
       return;
     }
     if (name.ends_with(".pth") && !ShardNumber(name) &&
-        files.shards != std::vector{Join(files.path, name)}) {
+        files.shards != std::vector{JoinPath(files.path, name)}) {
       faults.Warn(DataError("meta.foreign-file", "a .pth file that is no shard is left out")
                       .File(files.path)
                       .Found(Quoted(name))
@@ -101,8 +92,7 @@ Error NoShards(const std::string& folder) {
 }
 
 bool IsMetaFolder(const std::string& path) {
-  std::error_code error;
-  if (!fs::is_directory(path, error)) return false;
+  if (!IsFolder(path)) return false;
   const std::vector<std::string> names = NamesIn(path);
   return std::any_of(names.begin(), names.end(), [](const std::string& name) {
     return name == "params.json" || (name.starts_with("consolidated.") && name.ends_with(".pth"));
@@ -112,11 +102,10 @@ bool IsMetaFolder(const std::string& path) {
 MetaFolder ListMetaFolder(const std::string& path, Faults& faults) {
   MetaFolder files;
   files.path = path;
-  std::error_code error;
-  if (!fs::is_directory(path, error)) {
+  if (!IsFolder(path)) {
     files.shards = {path};
     files.gapless = true;
-    FindSideFiles(fs::path(path).parent_path().string(), files);
+    FindSideFiles(FolderOf(path), files);
     return files;
   }
   const std::vector<std::string> names = NamesIn(path);
@@ -128,11 +117,11 @@ MetaFolder ListMetaFolder(const std::string& path, Faults& faults) {
     if (const auto number = ShardNumber(name)) {
       numbers.push_back(*number);
     } else if (name.ends_with(".pth") || name.ends_with(".pt")) {
-      others.push_back(Join(path, name));
+      others.push_back(JoinPath(path, name));
     }
   }
   std::sort(numbers.begin(), numbers.end());
-  for (const uint32_t number : numbers) files.shards.push_back(Join(path, ShardName(number)));
+  for (const uint32_t number : numbers) files.shards.push_back(JoinPath(path, ShardName(number)));
   if (numbers.empty() && others.size() == 1) files.shards = others;
   if (files.shards.empty()) faults.Add(NoShards(path));
   CheckForeignNames(names, files, faults);

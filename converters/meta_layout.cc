@@ -1,34 +1,52 @@
 #include "converters/meta_layout.h"
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <string>
 
 #include "converters/meta_folder.h"
+#include "converters/paths.h"
+#include "converters/tied_output.h"
 #include "formats/core/check.h"
 #include "formats/core/checked.h"
+#include "formats/core/hash.h"
 #include "formats/gguf_metadata.h"
+#include "formats/model_tensors.h"
+#include "formats/name_list.h"
 
 namespace quern {
 namespace {
-
-std::string ShapeText(std::span<const uint64_t> dims) {
-  std::string text = "[";
-  for (size_t i = 0; i < dims.size(); ++i) text += (i ? ", " : "") + std::to_string(dims[i]);
-  return text + "]";
-}
 
 std::string TensorText(const TorchTensor& tensor) {
   return std::string(tensor.dtype_name) + " " + ShapeText(tensor.shape);
 }
 
-// Returns the names, comma separated; beyond the first ones only their number.
-std::string JoinNames(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 24;
-  std::string text;
-  for (size_t i = 0; i < std::min(names.size(), kShown); ++i) text += (i ? ", " : "") + names[i];
-  if (names.size() > kShown) text += " and " + std::to_string(names.size() - kShown) + " more";
-  return text;
+// Returns the offset in its file of a tensor's first element, if it has any.
+std::optional<uint64_t> OffsetOf(const TorchCheckpoint& shard, const TorchTensor& tensor) {
+  if (tensor.n_elems() == 0) return std::nullopt;
+  return shard.storages()[tensor.storage].file_offset +
+         tensor.storage_offset_elems * tensor.elem_bytes;
+}
+
+// Returns the error with the place of the tensor in the shard.
+Error PlacedError(Error error, const TorchCheckpoint& shard, const TorchTensor& tensor) {
+  error.File(shard.name()).Where("tensor " + Quoted(tensor.name));
+  if (const auto offset = OffsetOf(shard, tensor)) error.Offset(*offset);
+  return error;
+}
+
+// Returns the index of the first of the items that most others equal.
+template <typename Items, typename Equal>
+size_t MostCommon(const Items& items, Equal equal) {
+  size_t best = 0, best_count = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    size_t count = 0;
+    for (size_t k = 0; k < items.size(); ++k) count += equal(items[i], items[k]);
+    if (count > best_count) best = i;
+    best_count = std::max(best_count, count);
+  }
+  return best;
 }
 
 // Builds the layout step by step; each step adds to faults_ and later ones rely on the earlier.
@@ -37,7 +55,7 @@ class LayoutBuilder {
   LayoutBuilder(const MetaParams& params, std::span<const TorchCheckpoint> shards, Faults& faults)
       : params_(params), shards_(shards), faults_(faults) {}
 
-  void CheckNames(bool ignore_unknown_tensors);
+  void CheckNames();
   bool CheckShardCount(uint64_t n_found);
   void CollectTensors();
   void FillSpec();
@@ -51,11 +69,10 @@ class LayoutBuilder {
     return tensor && tensor->shape.size() == 2 && tensor->n_elems() > 0 ? tensor : nullptr;
   }
   std::optional<MergedTensor> Collect(const MetaTensorKind& kind, const std::string& name);
-  bool SlicesAgree(const std::string& name, const std::vector<const TorchTensor*>& slices);
+  bool SlicesAgree(const std::vector<const TorchTensor*>& slices);
   ShardSplit DecideSplit(const MetaTensorKind& kind, const TorchTensor& slice) const;
   void ReportMissing();
   uint64_t WholeRows(TensorRole role) const;
-  std::vector<uint64_t> ExpectedShape(TensorRole role) const;
 
   const MetaParams& params_;
   std::span<const TorchCheckpoint> shards_;
@@ -64,9 +81,9 @@ class LayoutBuilder {
   std::vector<std::string> missing_;  // names of the whole model
 };
 
-void LayoutBuilder::CheckNames(bool ignore_unknown_tensors) {
+void LayoutBuilder::CheckNames() {
   for (const TorchCheckpoint& shard : shards_) {
-    std::vector<std::string> unknown;
+    NameList unknown;
     for (const TorchTensor& tensor : shard.tensors()) {
       if (IsIgnoredMetaTensor(tensor.name)) continue;
       const auto parts = ParseMetaTensorName(tensor.name);
@@ -79,19 +96,15 @@ void LayoutBuilder::CheckNames(bool ignore_unknown_tensors) {
                         .Hint(kind->hint));
         return;
       }
-      unknown.push_back(Quoted(tensor.name));
+      unknown.Add(tensor.name);
     }
     if (unknown.empty()) continue;
-    Error error = DataError("meta.unknown-tensor", "tensors that a Llama does not have")
-                      .File(shard.name())
-                      .Found(JoinNames(unknown))
-                      .Expected("the tensors of " + std::to_string(params_.n_layers) +
-                                " layers (n_layers in params.json)");
-    if (ignore_unknown_tensors) {
-      faults_.Warn(error);
-    } else {
-      faults_.Add(error.Hint("check that params.json is of this checkpoint"));
-    }
+    faults_.Add(DataError("meta.unknown-tensor", "tensors that a Llama does not have")
+                    .File(shard.name())
+                    .Found(unknown.ToString())
+                    .Expected("the tensors of " + std::to_string(params_.n_layers) +
+                              " layers (n_layers in params.json)")
+                    .Hint("check that params.json is of this checkpoint"));
   }
 }
 
@@ -101,9 +114,8 @@ bool LayoutBuilder::CheckShardCount(uint64_t n_found) {
   const TorchTensor* wq = FirstShardMatrix("layers.0.attention.wq.weight");
   if (wq == nullptr) return true;  // reported as missing
   if (wq->cols() != params_.dim) {
-    faults_.Add(DataError("meta.params-mismatch", "params.json is not of these weights")
-                    .File(shards_[0].name())
-                    .Where("tensor 'layers.0.attention.wq.weight'")
+    faults_.Add(PlacedError(DataError("meta.params-mismatch", "params.json is not of these weights"),
+                            shards_[0], *wq)
                     .Found(ShapeText(wq->shape))
                     .Expected(std::to_string(params_.dim) + " columns (dim in params.json)")
                     .Hint("take params.json from the same release as the weights"));
@@ -112,9 +124,9 @@ bool LayoutBuilder::CheckShardCount(uint64_t n_found) {
   const uint64_t rows = wq->rows();
   if (params_.dim % rows != 0 || params_.dim / rows == n_found) return true;
   const uint64_t n_expected = params_.dim / rows;
-  std::vector<std::string> names;
+  NameList names;
   for (uint64_t i = std::min(n_found, n_expected); i < std::max(n_found, n_expected); ++i) {
-    names.push_back(ShardName(static_cast<uint32_t>(i)));
+    names.Add(ShardName(static_cast<uint32_t>(i)));
   }
   const bool missing = n_found < n_expected;
   faults_.Add(DataError(missing ? "meta.shard-missing" : "meta.shard-surplus",
@@ -123,23 +135,24 @@ bool LayoutBuilder::CheckShardCount(uint64_t n_found) {
                   .Where("tensor 'layers.0.attention.wq.weight' is one of " +
                          std::to_string(n_expected) + " slices")
                   .Found(std::to_string(n_found) + " shards")
-                  .Expected((missing ? "also " : "not ") + JoinNames(names))
+                  .Expected((missing ? "also " : "not ") + names.ToString())
                   .Hint(missing ? "give the folder with all shards; download those that are missing"
                                 : "remove the shards of other checkpoints from the folder"));
   return false;
 }
 
-bool LayoutBuilder::SlicesAgree(const std::string& name,
-                                const std::vector<const TorchTensor*>& slices) {
-  for (size_t i = 1; i < slices.size(); ++i) {
-    if (slices[i]->shape == slices[0]->shape && slices[i]->dtype_name == slices[0]->dtype_name) {
-      continue;
-    }
-    faults_.Add(DataError("meta.shard-mismatch", "shards disagree")
-                    .File(shards_[i].name())
-                    .Where("tensor " + Quoted(name))
+// The shards whose slices are not as most are belong to another checkpoint.
+bool LayoutBuilder::SlicesAgree(const std::vector<const TorchTensor*>& slices) {
+  const auto equal = [](const TorchTensor* a, const TorchTensor* b) {
+    return a->shape == b->shape && a->dtype_name == b->dtype_name;
+  };
+  const size_t common = MostCommon(slices, equal);
+  for (size_t i = 0; i < slices.size(); ++i) {
+    if (equal(slices[i], slices[common])) continue;
+    faults_.Add(PlacedError(DataError("meta.shard-mismatch", "shards disagree"), shards_[i],
+                            *slices[i])
                     .Found(TensorText(*slices[i]))
-                    .Expected(TensorText(*slices[0]) + " as in " + shards_[0].name())
+                    .Expected(TensorText(*slices[common]) + " as in " + shards_[common].name())
                     .Hint("one of the files is of another checkpoint; download it again"));
     return false;
   }
@@ -171,19 +184,20 @@ std::optional<MergedTensor> LayoutBuilder::Collect(const MetaTensorKind& kind,
     return std::nullopt;
   }
   if (!lacker.empty()) {
-    faults_.Add(DataError("meta.shard-mismatch", "a tensor is missing in one shard only")
-                    .File(lacker)
+    const bool is_rare = slices.size() * 2 < shards_.size();
+    faults_.Add(DataError("meta.shard-mismatch", is_rare ? "a tensor is in some shards only"
+                                                         : "a tensor is missing in some shards only")
+                    .File(is_rare ? holder : lacker)
                     .Where("tensor " + Quoted(name))
-                    .Expected("as in " + holder)
+                    .Expected("as in " + (is_rare ? lacker : holder))
                     .Hint("the file is damaged or of another checkpoint; download it again"));
     return std::nullopt;
   }
-  if (!SlicesAgree(name, slices)) return std::nullopt;
+  if (!SlicesAgree(slices)) return std::nullopt;
   const TorchTensor& slice = *slices[0];
   if (!slice.dtype || !IsFloat(*slice.dtype)) {
-    faults_.Add(UnsupportedError("meta.dtype", "weights of this type are not read")
-                    .File(shards_[0].name())
-                    .Where("tensor " + Quoted(name))
+    faults_.Add(PlacedError(UnsupportedError("meta.dtype", "weights of this type are not read"),
+                            shards_[0], slice)
                     .Found(std::string(slice.dtype_name))
                     .Expected("float32, float16 or bfloat16")
                     .Hint("convert the bf16 release of the same model"));
@@ -191,18 +205,17 @@ std::optional<MergedTensor> LayoutBuilder::Collect(const MetaTensorKind& kind,
   }
   const size_t rank = kind.split == ShardSplit::kReplicated ? 1 : 2;
   if (slice.shape.size() != rank || slice.n_elems() == 0) {
-    faults_.Add(DataError("meta.tensor-shape", "tensor has the wrong number of dimensions")
-                    .File(shards_[0].name())
-                    .Where("tensor " + Quoted(name))
+    faults_.Add(PlacedError(DataError("meta.tensor-shape",
+                                      "tensor has the wrong number of dimensions"),
+                            shards_[0], slice)
                     .Found(ShapeText(slice.shape))
                     .Expected(rank == 1 ? "a vector" : "a matrix"));
     return std::nullopt;
   }
   const auto whole_bytes = CheckedMul(slice.size_bytes(), slices.size());
   if (!whole_bytes || *whole_bytes > uint64_t{1} << 62) {
-    faults_.Add(DataError("meta.tensor-shape", "tensor is too large")
-                    .File(shards_[0].name())
-                    .Where("tensor " + Quoted(name))
+    faults_.Add(PlacedError(DataError("meta.tensor-shape", "tensor is too large"), shards_[0],
+                            slice)
                     .Found(ShapeText(slice.shape)));
     return std::nullopt;
   }
@@ -235,28 +248,14 @@ void LayoutBuilder::CollectTensors() {
   ReportMissing();
 }
 
-// One error that names every missing tensor; layers of which nothing is there as "layers.N.*".
+// One error that names every missing tensor.
 void LayoutBuilder::ReportMissing() {
   if (missing_.empty()) return;
   constexpr size_t kPerLayer = 9;
-  std::vector<std::string> names;
-  for (size_t i = 0; i < missing_.size();) {
-    const size_t dot = missing_[i].starts_with("layers.") ? missing_[i].find('.', 7) + 1 : 0;
-    const std::string layer = missing_[i].substr(0, dot);
-    size_t end = i + 1;
-    while (dot > 0 && end < missing_.size() && missing_[end].starts_with(layer)) ++end;
-    if (end - i == kPerLayer) {
-      names.push_back(layer + "*");
-    } else {
-      names.insert(names.end(), missing_.begin() + static_cast<ptrdiff_t>(i),
-                   missing_.begin() + static_cast<ptrdiff_t>(end));
-    }
-    i = end;
-  }
   faults_.Add(DataError("meta.tensor-missing", "tensors are missing")
                   .File(shards_[0].name())
                   .Found(std::to_string(shards_[0].tensors().size()) + " tensors")
-                  .Expected("also " + JoinNames(names))
+                  .Expected("also " + MissingTensors(missing_, "layers.", kPerLayer).ToString())
                   .Hint("check n_layers in params.json, or download the checkpoint again"));
 }
 
@@ -307,69 +306,53 @@ void LayoutBuilder::FillSpec() {
   if (params_.vocab_size && *params_.vocab_size != vocab_size) {
     warn("vocabulary size", vocab_size, *params_.vocab_size);
   }
-  constexpr uint64_t kMaxRows = 1u << 22;  // far above any real model; both must fit a GGUF's u32
-  if (d_ff > kMaxRows || vocab_size > kMaxRows) {
+  // Both must fit a GGUF's u32.
+  if (d_ff > kMaxVocabularyRows || vocab_size > kMaxVocabularyRows) {
     faults_.Add(UnsupportedError("meta.tensor-shape", "matrix has too many rows")
                     .File(shards_[0].name())
                     .Found(std::to_string(std::max(d_ff, vocab_size)))
-                    .Expected("at most " + std::to_string(kMaxRows)));
-  }
-}
-
-std::vector<uint64_t> LayoutBuilder::ExpectedShape(TensorRole role) const {
-  const ModelSpec& spec = layout_.spec;
-  const uint64_t d = spec.d_model, q = uint64_t{spec.n_heads} * spec.head_dim;
-  const uint64_t kv = uint64_t{spec.n_kv_heads} * spec.head_dim;
-  switch (role) {
-    case TensorRole::kTokenEmbedding:
-    case TensorRole::kOutput: return {spec.vocab_size, d};
-    case TensorRole::kAttnQ: return {q, d};
-    case TensorRole::kAttnK:
-    case TensorRole::kAttnV: return {kv, d};
-    case TensorRole::kAttnOutput: return {d, q};
-    case TensorRole::kFfnGate:
-    case TensorRole::kFfnUp: return {spec.d_ff, d};
-    case TensorRole::kFfnDown: return {d, spec.d_ff};
-    default: return {d};  // norms
+                    .Expected("at most " + std::to_string(kMaxVocabularyRows)));
   }
 }
 
 void LayoutBuilder::CheckShapes() {
   for (size_t i = 0; i < layout_.tensors.size(); ++i) {
     const TensorInfo& tensor = layout_.tensors[i];
-    const std::vector<uint64_t> expected = ExpectedShape(tensor.role);
-    if (tensor.shape == Shape::Make(expected)) continue;
+    const Shape expected = ShapeOfRole(layout_.spec, tensor.role);
+    if (tensor.shape == expected) continue;
     const TorchTensor& slice = *layout_.merged[i].slices[0];
-    faults_.Add(DataError("meta.tensor-shape", "tensor has the wrong shape")
-                    .File(shards_[0].name())
-                    .Where("tensor " + Quoted(slice.name))
+    faults_.Add(PlacedError(DataError("meta.tensor-shape", "tensor has the wrong shape"), shards_[0],
+                            slice)
                     .Found(ShapeText(slice.shape) + " in each of " +
                            std::to_string(shards_.size()) + " shards, " + tensor.shape.ToString() +
                            " in all")
-                    .Expected(ShapeText(expected)));
+                    .Expected(expected.ToString()));
   }
 }
 
 }  // namespace
 
 MetaLayout PlanMetaLayout(const MetaParams& params, std::span<const TorchCheckpoint> shards,
-                          bool ignore_unknown_tensors, Faults& faults) {
+                          Faults& faults) {
   QUERN_CHECK(!shards.empty());
-  LayoutBuilder builder(params, shards, faults);
-  builder.CheckNames(ignore_unknown_tensors);
-  if (!builder.CheckShardCount(shards.size())) return builder.Take();
-  builder.CollectTensors();
-  if (faults.any()) return builder.Take();
-  builder.FillSpec();
-  if (!faults.any()) builder.CheckShapes();
+  // Later steps rely on the earlier ones of this layout, whatever else is wrong.
+  Faults own;
+  LayoutBuilder builder(params, shards, own);
+  builder.CheckNames();
+  if (builder.CheckShardCount(shards.size())) {
+    builder.CollectTensors();
+    if (!own.any()) builder.FillSpec();
+    if (!own.any()) builder.CheckShapes();
+  }
+  faults.Append(std::move(own));
   return builder.Take();
 }
 
 void CheckSomeShards(const MetaParams& params, std::span<const TorchCheckpoint> shards,
-                     size_t n_files, bool ignore_unknown_tensors, Faults& faults) {
+                     size_t n_files, Faults& faults) {
   QUERN_CHECK(!shards.empty());
   LayoutBuilder builder(params, shards, faults);
-  builder.CheckNames(ignore_unknown_tensors);
+  builder.CheckNames();
   if (n_files > 0 && !builder.CheckShardCount(n_files)) return;
   builder.CollectTensors();
   CheckReplicatedTensors(builder.Take(), shards, faults);
@@ -377,52 +360,80 @@ void CheckSomeShards(const MetaParams& params, std::span<const TorchCheckpoint> 
 
 void CheckReplicatedTensors(const MetaLayout& layout, std::span<const TorchCheckpoint> shards,
                             Faults& faults) {
+  if (shards.size() < 2) return;
   // No norm of a Llama is larger; the shape of such a tensor is among the faults.
   constexpr uint64_t kMaxBytes = uint64_t{1} << 24;
-  std::vector<uint8_t> first, other;
+  std::vector<uint8_t> bytes, common_bytes;
+  std::vector<uint64_t> hashes(shards.size());
   std::vector<bool> is_foreign(shards.size());
   for (const MergedTensor& merged : layout.merged) {
     if (merged.split != ShardSplit::kReplicated || merged.row_bytes() > kMaxBytes) continue;
-    first.resize(merged.row_bytes());
-    other.resize(merged.row_bytes());
-    shards[0].ReadRows(*merged.slices[0], 0, 1, first);
-    for (size_t i = 1; i < shards.size(); ++i) {
-      if (is_foreign[i]) continue;
-      shards[i].ReadRows(*merged.slices[i], 0, 1, other);
-      const auto differs = std::mismatch(first.begin(), first.end(), other.begin());
-      if (differs.first == first.end()) continue;
-      const auto elem = static_cast<uint64_t>(differs.first - first.begin()) /
-                        merged.slices[0]->elem_bytes;
-      faults.Add(DataError("meta.shard-foreign", "copies of a replicated tensor differ")
-                     .File(shards[i].name())
+    const auto read = [&](size_t i, std::vector<uint8_t>& out) {
+      out.resize(merged.row_bytes());
+      shards[i].ReadRows(*merged.slices[i], 0, 1, out);
+    };
+    for (size_t i = 0; i < shards.size(); ++i) {
+      read(i, bytes);
+      hashes[i] = Xxh3(bytes);
+    }
+    // Most of the copies are of the checkpoint that was meant, whichever shard comes first.
+    const size_t common = MostCommon(hashes, std::equal_to<>());
+    read(common, common_bytes);
+    for (size_t i = 0; i < shards.size(); ++i) {
+      if (is_foreign[i] || hashes[i] == hashes[common]) continue;
+      is_foreign[i] = true;
+      read(i, bytes);
+      const auto differs = std::ranges::mismatch(bytes, common_bytes).in1 - bytes.begin();
+      const auto elem = static_cast<uint64_t>(differs) / merged.slices[i]->elem_bytes;
+      faults.Add(PlacedError(DataError("meta.shard-foreign", "copies of a replicated tensor differ"),
+                             shards[i], *merged.slices[i])
                      .Where("tensor " + Quoted(merged.slices[i]->name) + ", element " +
                             std::to_string(elem))
-                     .Expected("the values of " + shards[0].name())
+                     .Offset(ByteOffsetOf(shards[i], *merged.slices[i], 0, elem))
+                     .Expected("the values of " + shards[common].name())
                      .Hint("the files are not of one checkpoint; compare them with checklist.chk"));
-      is_foreign[i] = true;
     }
   }
 }
 
-void DropTiedOutput(MetaLayout& layout, std::span<const TorchCheckpoint> shards) {
-  if (layout.tensors.back().role != TensorRole::kOutput) return;  // there is none: tied already
-  const TensorInfo& embedding = layout.tensors.front();
-  const TensorInfo& output = layout.tensors.back();
-  if (embedding.dtype != output.dtype || embedding.shape != output.shape) return;
-  // A few rows settle it for untied models.
-  const uint64_t row_bytes = output.row_bytes();
-  uint64_t rows_at_once = 1;
-  std::vector<uint8_t> left, right;
-  for (uint64_t row = 0; row < output.rows();) {
-    const uint64_t n = std::min(rows_at_once, output.rows() - row);
-    left.resize(n * row_bytes);
-    right.resize(n * row_bytes);
-    ReadMergedRows(layout.merged.front(), shards, row, n, left);
-    ReadMergedRows(layout.merged.back(), shards, row, n, right);
-    if (left != right) return;
-    row += n;
-    rows_at_once = std::clamp<uint64_t>((1u << 20) / row_bytes, 1, rows_at_once * 2);
+void CheckShardIdentity(std::span<const TorchCheckpoint> shards, Faults& faults) {
+  const auto is_copy = [&](const TorchCheckpoint& a, const TorchCheckpoint& b) {
+    // Files may be without sums: then every one is 0.
+    const auto has_sum = [](const TorchStorage& storage) { return storage.crc32 != 0; };
+    return std::ranges::any_of(a.storages(), has_sum) &&
+           std::ranges::equal(a.storages(), b.storages(), [](const auto& x, const auto& y) {
+             return x.crc32 == y.crc32 && x.size_bytes == y.size_bytes;
+           });
+  };
+  for (size_t i = 0; i < shards.size(); ++i) {
+    for (size_t k = 0; k < i; ++k) {
+      if (!is_copy(shards[i], shards[k])) continue;
+      faults.Add(DataError("meta.shard-duplicate", "two shards hold the same weights")
+                     .File(shards[i].name())
+                     .Found("the sums of " + shards[k].name())
+                     .Expected("another slice of the weights")
+                     .Hint("one of the files is a copy under a wrong name; download it again"));
+      break;
+    }
+    if (shards[i].storages().empty()) continue;
+    // torch.save names the folder in the archive after the file.
+    const std::string_view entry = shards[i].storages()[0].entry;
+    const std::string saved = std::string(entry.substr(0, entry.find('/'))) + ".pth";
+    const auto number = ShardNumber(BaseName(shards[i].name()));
+    if (!number || !ShardNumber(saved) || ShardNumber(saved) == number) continue;
+    faults.Warn(DataError("meta.shard-renamed", "shard was saved under another number")
+                    .File(shards[i].name())
+                    .Found(Quoted(saved))
+                    .Expected(ShardName(*number))
+                    .Hint("compare the files with checklist.chk: shards may be swapped"));
   }
+}
+
+void DropTiedOutput(MetaLayout& layout, std::span<const TorchCheckpoint> shards) {
+  const auto read = [&](size_t tensor, uint64_t row, uint64_t n, MutableByteView out) {
+    ReadMergedRows(layout.merged[tensor], shards, row, n, out);
+  };
+  if (!OutputIsEmbedding(layout.tensors, read)) return;
   layout.tensors.pop_back();
   layout.merged.pop_back();
   layout.spec.tied_embeddings = true;

@@ -15,6 +15,9 @@
 
 namespace quern {
 
+// Rows of the largest matrices, far above any real model.
+inline constexpr uint64_t kMaxVocabularyRows = 1u << 22;
+
 struct MetaLayout {
   ModelSpec spec;                    // without context_length and rope_theta
   std::vector<TensorInfo> tensors;   // canonical order, types as stored
@@ -27,20 +30,24 @@ struct MetaLayout {
 // added to `faults`, and the layout is then not to be used.
 // Requires: `shards`, in rank order, outlive the layout and do not move.
 MetaLayout PlanMetaLayout(const MetaParams& params, std::span<const TorchCheckpoint> shards,
-                          bool ignore_unknown_tensors, Faults& faults);
+                          Faults& faults);
 
 // Adds what is wrong among some of a model's shards, where others are missing or cannot be read:
 // shards of other models, and files that are too few or too many. `n_files` is the number of shard
 // files with those that cannot be read; 0: their names have gaps, so that it says nothing.
 // Requires: `shards` in rank order. Throws: as ReadRows.
 void CheckSomeShards(const MetaParams& params, std::span<const TorchCheckpoint> shards,
-                     size_t n_files, bool ignore_unknown_tensors, Faults& faults);
+                     size_t n_files, Faults& faults);
 
-// Adds each shard whose copy of a replicated tensor is another than the first shard's: it is of
+// Adds each shard whose copy of a replicated tensor is another than most shards have: it is of
 // another model. The layout may be one with faults.
 // Throws: as ReadRows.
 void CheckReplicatedTensors(const MetaLayout& layout, std::span<const TorchCheckpoint> shards,
                             Faults& faults);
+
+// Adds each shard that is a copy of another one, by the sums in the archives' directories, and a
+// warning for each that was saved under another number.
+void CheckShardIdentity(std::span<const TorchCheckpoint> shards, Faults& faults);
 
 // Drops output.weight where its bytes equal those of tok_embeddings.weight (Llama 3.2 1B and 3B
 // ship both), and sets spec.tied_embeddings.

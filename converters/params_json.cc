@@ -13,7 +13,7 @@ namespace {
 
 // Above every released model by far, and small enough that products of any three fit 64 bits.
 constexpr uint64_t kMaxDim = 1u << 20;
-constexpr uint64_t kMaxLayers = 65535;
+constexpr uint64_t kMaxLayers = 4096;
 constexpr uint64_t kMaxVocabulary = 1u << 22;
 constexpr uint64_t kMaxContext = std::numeric_limits<int32_t>::max();  // what llama.cpp can take
 
@@ -56,10 +56,12 @@ void RefuseOtherReleases(const JsonValue& object, std::string_view file) {
   struct Mark {
     std::string_view key, kind, hint;
   };
-  constexpr std::array<Mark, 5> kMarks = {{
+  constexpr std::array<Mark, 7> kMarks = {{
       {"vision_model", "a vision model", "convert the text-only release of the same size"},
       {"vision_chunk_size", "a vision model", "convert the text-only release of the same size"},
       {"moe", "a mixture of experts", "this version reads dense models only"},
+      {"moe_args", "a mixture of experts (Llama 4)", "this version reads dense models only"},
+      {"vision_args", "a vision model (Llama 4)", "this version reads text-only models"},
       {"quantization_args", "an int4 or fp8 release",
        "convert the bf16 release of the same model and quantize it with quern"},
       {"lora_args", "an int4 release with LoRA adaptors",
@@ -82,6 +84,7 @@ struct ContextRule {
   std::string_view name;
   uint32_t length;
   bool (*applies)(const MetaParams& params, const MetaRuleInputs& inputs);
+  bool is_doubtful = false;
 };
 
 bool IsNear(double value, double wanted) { return std::abs(value - wanted) <= wanted * 1e-6; }
@@ -89,7 +92,7 @@ bool IsNear(double value, double wanted) { return std::abs(value - wanted) <= wa
 // The first that applies. The length is what the generation was trained for.
 // Source: model cards of the releases; the order is that of llama.cpp's converter for Meta's
 // files, with the vocabulary asked first and LLaMA 65B (norm_eps 1e-5) told apart by its shape.
-constexpr std::array<ContextRule, 6> kContextRules = {{
+constexpr std::array<ContextRule, 7> kContextRules = {{
     {"llama 3.1 (tiktoken, use_scaled_rope)", 131072,
      [](const MetaParams& p, const MetaRuleInputs& in) {
        return in.tiktoken_vocabulary && p.use_scaled_rope;
@@ -106,17 +109,17 @@ constexpr std::array<ContextRule, 6> kContextRules = {{
      }},
     {"llama 2 (norm_eps 1e-5)", 4096,
      [](const MetaParams& p, const MetaRuleInputs&) { return IsNear(p.norm_eps, 1e-5); }},
+    // The first release of Llama-2-7b-chat said 1e-6 by mistake.
+    {"llama 2 (bfloat16 weights)", 4096,
+     [](const MetaParams&, const MetaRuleInputs& in) { return in.bfloat16_weights; },
+     /*is_doubtful=*/true},
     {"llama 1", 2048, [](const MetaParams&, const MetaRuleInputs&) { return true; }},
 }};
 
 }  // namespace
 
 MetaParams ParseMetaParams(std::string_view text, std::string_view file) {
-  JsonValue object = ParseJson(text, file);
-  if (!object.is_object()) {
-    throw DataError("config.value", "not an object").File(file).Found(object.ToString()).Expected(
-        "an object with dim, n_layers and n_heads");
-  }
+  JsonValue object = ParseJsonObject(text, file, "an object with dim, n_layers and n_heads");
   if (const auto nested = object.Find("model"); nested && nested->is_object()) object = *nested;
   RefuseOtherReleases(object, file);
 
@@ -170,12 +173,13 @@ double RopeThetaOf(const MetaParams& params, const MetaRuleInputs& inputs) {
 
 ContextLength ContextLengthOf(const MetaParams& params, const MetaRuleInputs& inputs,
                               std::optional<uint32_t> requested) {
-  if (requested) return {*requested, "--context"};
-  if (params.max_seq_len) return {*params.max_seq_len, "stated by the checkpoint"};
+  if (requested) return {*requested, ""};
+  if (params.max_seq_len) return {*params.max_seq_len, ""};
   const auto rule =
       std::find_if(kContextRules.begin(), kContextRules.end(),
                    [&](const ContextRule& r) { return r.applies(params, inputs); });
-  return {rule->length, "rule: " + std::string(rule->name)};  // the last rule always applies
+  // The last rule always applies.
+  return {rule->length, "rule: " + std::string(rule->name), rule->is_doubtful};
 }
 
 double RopeScalingFactor(const MetaParams& params) {

@@ -38,6 +38,7 @@ uint64_t FeedForwardRows(const MetaParams& params);
 // What decides the rules below besides params.json.
 struct MetaRuleInputs {
   bool tiktoken_vocabulary = false;  // Llama 3 and later
+  bool bfloat16_weights = false;     // Llama 2 and later; LLaMA 1 is float16
 };
 
 // Returns the base of the rotation angles: the stated one, else the default of the generation.
@@ -45,7 +46,8 @@ double RopeThetaOf(const MetaParams& params, const MetaRuleInputs& inputs);
 
 struct ContextLength {
   uint32_t length = 0;
-  std::string source;  // for Provenance: "stated by the checkpoint", "rule: llama 2 (norm_eps 1e-5)"
+  std::string rule;  // "rule: llama 2 (norm_eps 1e-5)"; empty where it was requested or is stated
+  bool is_doubtful = false;  // the rule guesses what the files contradict
 };
 // Returns the context length, which Meta's releases do not store: `requested` (--context), else
 // max_seq_len, else the first rule of a table that fits.

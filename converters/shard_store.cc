@@ -17,7 +17,7 @@ class ShardStore final : public TensorStore {
       const auto shape = Shape::Make(tensor.shape);
       if (!shape || shape->n_elems() == 0) continue;
       manifest_.tensors.push_back(
-          {tensor.name, TensorRole::kOther, std::nullopt, *tensor.dtype, *shape});
+          {std::string(tensor.name), TensorRole::kOther, std::nullopt, *tensor.dtype, *shape});
       tensors_.push_back(i);
     }
   }

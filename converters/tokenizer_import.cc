@@ -4,12 +4,12 @@
 #include <array>
 #include <charconv>
 #include <optional>
-#include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "formats/core/error.h"
+#include "formats/formats.h"
 #include "formats/sentencepiece_model.h"
+#include "formats/text_index.h"
 
 namespace quern {
 namespace {
@@ -130,36 +130,33 @@ std::vector<std::string> ReadRanks(std::string_view text, std::string_view file)
   return ranks;
 }
 
-using RankMap = std::unordered_map<std::string_view, uint32_t>;
+using RankIndex = TextIndex<std::vector<std::string>>;
 
-// Returns token -> rank. Requires: `ranks` outlives the map.
-RankMap IndexRanks(const std::vector<std::string>& ranks, std::string_view file) {
-  RankMap index;
-  index.reserve(ranks.size());
+// Checks that no token is there twice, and every single byte is.
+void CheckRanks(const std::vector<std::string>& ranks, const RankIndex& index,
+                std::string_view file) {
   for (uint32_t rank = 0; rank < ranks.size(); ++rank) {
-    const auto [first, inserted] = index.emplace(ranks[rank], rank);
-    if (!inserted) {
-      throw Malformed("tiktoken.duplicate-token", "two ranks have the same bytes")
-          .File(file)
-          .Where("rank " + std::to_string(rank))
-          .Found(Quoted(ranks[rank]) + " as in rank " + std::to_string(first->second));
-    }
+    const uint32_t first = *index.Find(ranks[rank]);
+    if (first == rank) continue;
+    throw Malformed("tiktoken.duplicate-token", "two ranks have the same bytes")
+        .File(file)
+        .Where("rank " + std::to_string(rank))
+        .Found(Quoted(ranks[rank]) + " as in rank " + std::to_string(first));
   }
   for (int byte = 0; byte < 256; ++byte) {
-    if (!index.contains(std::string(1, static_cast<char>(byte)))) {
+    if (!index.Has(std::string(1, static_cast<char>(byte)))) {
       throw Malformed("tiktoken.byte-missing", "no token for a single byte")
           .File(file)
           .Expected("a rank for byte " + std::to_string(byte));
     }
   }
-  return index;
 }
 
 // Appends every merge the ranks imply: for each token in rank order, all splits in two tokens, in
 // order of the ranks of their halves. One merge per token would not do: 678 tokens of Llama 3 could
 // not be built.
 // Source: the conversion of tiktoken vocabularies in Hugging Face's transformers.
-void AppendMerges(const std::vector<std::string>& ranks, const RankMap& index,
+void AppendMerges(const std::vector<std::string>& ranks, const RankIndex& index,
                   std::string_view file, StringList& merges) {
   std::array<bool, kMaxTokenBytes + 1> has_length{};
   for (const std::string& token : ranks) has_length[token.size()] = true;
@@ -172,10 +169,9 @@ void AppendMerges(const std::vector<std::string>& ranks, const RankMap& index,
     splits.clear();
     for (size_t cut = 1; cut < token.size(); ++cut) {
       if (!has_length[cut] || !has_length[token.size() - cut]) continue;
-      const auto left = index.find(token.substr(0, cut));
-      if (left == index.end()) continue;
-      const auto right = index.find(token.substr(cut));
-      if (right != index.end()) splits.push_back({left->second, right->second});
+      const auto left = index.Find(token.substr(0, cut));
+      if (!left) continue;
+      if (const auto right = index.Find(token.substr(cut))) splits.push_back({*left, *right});
     }
     std::sort(splits.begin(), splits.end());
     for (const Halves& halves : splits) {
@@ -253,15 +249,10 @@ std::string ByteLevelText(std::string_view bytes) {
   return text;
 }
 
-bool LooksLikeTiktoken(ByteView bytes) {
-  std::string_view text = AsText(bytes).substr(0, kMaxTokenBytes * 4);
-  while (text.starts_with('\n')) text.remove_prefix(1);
-  return ParseRankLine(TakeLine(text)).has_value();
-}
-
 Tokenizer ReadTiktokenModel(ByteView bytes, std::string_view file, TiktokenNames names) {
   const std::vector<std::string> ranks = ReadRanks(AsText(bytes), file);
-  const RankMap index = IndexRanks(ranks, file);
+  const RankIndex index(ranks);
+  CheckRanks(ranks, index, file);
   Tokenizer tokenizer;
   tokenizer.kind = Tokenizer::Kind::kBytePair;
   tokenizer.pre = "llama-bpe";
@@ -269,7 +260,7 @@ Tokenizer ReadTiktokenModel(ByteView bytes, std::string_view file, TiktokenNames
   tokenizer.types.assign(ranks.size(), TokenType::kNormal);
   for (uint32_t i = 0; i < kSpecialTokens; ++i) {
     const std::string name = SpecialTokenName(i, names);
-    if (index.contains(name)) {
+    if (index.Has(name)) {
       throw Malformed("tiktoken.special-token", "a rank has the text of a special token")
           .File(file)
           .Found(Quoted(name));
@@ -288,7 +279,7 @@ Tokenizer ReadTiktokenModel(ByteView bytes, std::string_view file, TiktokenNames
 }
 
 Tokenizer ReadMetaTokenizer(ByteView bytes, std::string_view file, TiktokenNames names) {
-  if (LooksLikeTiktoken(bytes)) return ReadTiktokenModel(bytes, file, names);
+  if (LooksLikeTiktoken(AsText(bytes))) return ReadTiktokenModel(bytes, file, names);
   if (!LooksLikeSentencePiece(bytes)) {
     throw Malformed("tokenizer.format", "neither a SentencePiece model nor a file of tiktoken ranks")
         .File(file)
@@ -300,8 +291,19 @@ Tokenizer ReadMetaTokenizer(ByteView bytes, std::string_view file, TiktokenNames
   return tokenizer;
 }
 
-void PadTokenizer(Tokenizer& tokenizer, uint64_t n_rows, std::string_view file) {
+std::optional<uint32_t> FindToken(const Tokenizer& tokenizer, std::string_view text) {
+  for (size_t id = 0; id < tokenizer.tokens.size(); ++id) {
+    if (tokenizer.tokens[id] == text) return static_cast<uint32_t>(id);
+  }
+  return std::nullopt;
+}
+
+std::string PaddingToken(uint64_t id) { return "[PAD" + std::to_string(id) + "]"; }
+
+void PadTokenizer(Tokenizer& tokenizer, uint64_t n_rows, uint64_t max_padding,
+                  std::string_view file, Faults& faults) {
   const uint64_t n_tokens = tokenizer.tokens.size();
+  if (n_tokens == n_rows) return;
   if (n_tokens > n_rows) {
     throw Malformed("tokenizer.too-long", "the vocabulary has more tokens than the embedding rows")
         .File(file)
@@ -309,19 +311,31 @@ void PadTokenizer(Tokenizer& tokenizer, uint64_t n_rows, std::string_view file) 
         .Expected("at most " + std::to_string(n_rows) + ", the rows of the token embedding")
         .Hint("the vocabulary is of another model than the weights, or the embedding was not resized for it");
   }
-  if (n_tokens == n_rows) return;
-  // A piece may itself be called "[PAD…]"; equal texts would make llama.cpp abort.
-  std::unordered_set<std::string> taken;
-  for (size_t id = 0; id < n_tokens; ++id) {
-    if (tokenizer.tokens[id].starts_with("[PAD")) taken.emplace(tokenizer.tokens[id]);
+  if (n_rows - n_tokens > max_padding) {
+    throw DataError("tokenizer.too-short", "the vocabulary has far fewer tokens than the embedding rows")
+        .File(file)
+        .Found(std::to_string(n_tokens) + " tokens")
+        .Expected("about " + std::to_string(n_rows) + ", the rows of the token embedding")
+        .Hint("the file is cut off, or of another model than the weights: fetch it again");
   }
+  faults.Warn(DataError("tokenizer.padded", "the vocabulary has fewer tokens than the embedding rows")
+                  .File(file)
+                  .Found(std::to_string(n_tokens) + " tokens")
+                  .Expected(std::to_string(n_rows) + "; the rest becomes unused tokens " +
+                            Quoted(PaddingToken(n_tokens)) + " and so on"));
+  // A piece may itself be called "[PAD…]"; equal texts would make llama.cpp abort.
+  StringList taken;
+  for (size_t id = 0; id < n_tokens; ++id) {
+    if (tokenizer.tokens[id].starts_with("[PAD")) taken.push_back(tokenizer.tokens[id]);
+  }
+  const TextIndex index(taken);
   if (tokenizer.types.empty()) tokenizer.types.assign(n_tokens, TokenType::kNormal);
   for (uint64_t id = n_tokens; id < n_rows; ++id) {
-    std::string text = "[PAD" + std::to_string(id) + "]";
-    while (!taken.insert(text).second) text += "_";
+    std::string text = PaddingToken(id);
+    while (index.Has(text)) text += "_";
     tokenizer.tokens.push_back(text);
     tokenizer.types.push_back(TokenType::kUnused);
-    if (!tokenizer.scores.empty()) tokenizer.scores.push_back(-10000.0f);
+    if (!tokenizer.scores.empty()) tokenizer.scores.push_back(kPaddingScore);
   }
 }
 

@@ -3,78 +3,25 @@
 #include <algorithm>
 #include <array>
 #include <optional>
-#include <unordered_map>
-#include <unordered_set>
-#include <vector>
 
+#include "converters/tokenizer_import.h"
 #include "formats/core/error.h"
+#include "formats/duplicates.h"
 #include "formats/json_limits.h"
+#include "formats/sentencepiece_model.h"
+#include "formats/text_index.h"
 
 namespace quern {
 namespace {
 
 constexpr uint64_t kMaxTokens = 1u << 22;
-// How many ids behind the last token may be without one: vocabularies are padded for speed.
-constexpr uint64_t kMaxGap = 65536;
 constexpr std::string_view kSpaceMark = "▁";
 constexpr float kAddedScore = -1000.0f;  // as llama.cpp's converter gives them
-constexpr float kPaddingScore = -10000.0f;
 constexpr float kSpaceRunScore = -1e9f;  // of Llama's pieces that are made of spaces only
-
-// Cuts text as Llama 3 does; the name is llama.cpp's.
-constexpr std::string_view kLlama3Pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-Error Unsupported(std::string_view id, std::string_view what, std::string_view file,
-                  std::string_view key, std::string_view found) {
-  return UnsupportedError(id, what)
-      .File(file)
-      .Where("key " + Quoted(key))
-      .Found(found)
-      .Hint("give the tokenizer.model of the same release, if it has one");
-}
-
-JsonValue ParseObject(std::string_view text, std::string_view file) {
-  JsonValue root = ParseJson(text, file);
-  if (!root.is_object()) {
-    throw DataError("config.value", "not an object")
-        .File(file)
-        .Found(root.ToString())
-        .Expected("the members of a tokenizer");
-  }
-  return root;
-}
-
-// Returns the member if it is an object; nothing if it is absent or null.
-std::optional<JsonValue> Object(const JsonValue& parent, std::string_view key,
-                                std::string_view file) {
-  auto value = parent.Find(key);
-  if (!value || value->kind() == JsonValue::Kind::kNull) return std::nullopt;
-  if (!value->is_object()) ThrowConfigValue(file, key, value->ToString(), "an object");
-  return value;
-}
-
-// Returns a part of the tokenizer and, where it is a Sequence, the parts in it.
-std::vector<JsonValue> Steps(const JsonValue& root, std::string_view key, std::string_view member,
-                             std::string_view file) {
-  const auto step = Object(root, key, file);
-  if (!step) return {};
-  if (OptionalString(*step, "type", file) != "Sequence") return {*step};
-  const auto list = step->Find(member);
-  if (!list || !list->is_array()) {
-    ThrowConfigValue(file, member, list ? list->ToString() : "nothing", "an array of steps");
-  }
-  std::vector<JsonValue> steps;
-  for (const auto& item : list->items()) {
-    if (!item.value.is_object()) ThrowConfigValue(file, member, item.value.ToString(), "objects");
-    steps.push_back(item.value);
-  }
-  return steps;
-}
-
-std::string TypeOf(const JsonValue& step, std::string_view file) {
-  return OptionalString(step, "type", file).value_or("");
-}
+// Llama 2's longest token has 48 bytes, all of them 0.25 MB. The limits keep the splits that are
+// tried in proportion to that.
+constexpr size_t kMaxPieceBytes = 256;
+constexpr size_t kMaxVocabularyTextBytes = size_t{8} << 20;
 
 AddedTokens AddedTokensOf(const JsonValue& root, std::string_view file) {
   AddedTokens added;
@@ -85,10 +32,11 @@ AddedTokens AddedTokensOf(const JsonValue& root, std::string_view file) {
     const JsonValue& token = item.value;
     if (!token.is_object()) ThrowConfigValue(file, "added_tokens", token.ToString(), "objects");
     const auto id = static_cast<uint32_t>(RequireUint(token, "id", kMaxTokens, file));
-    const auto content = OptionalString(token, "content", file);
-    if (!content)
+    auto content = OptionalString(token, "content", file);
+    if (!content) {
       ThrowConfigValue(file, "content", "nothing", "the text of added token " + std::to_string(id));
-    added[id] = {*content, OptionalBool(token, "special", file).value_or(false)};
+    }
+    added.Add({id, OptionalBool(token, "special", file).value_or(false), std::move(*content)});
   }
   return added;
 }
@@ -96,24 +44,12 @@ AddedTokens AddedTokensOf(const JsonValue& root, std::string_view file) {
 // The BPE model: its tokens by id, its merges.
 class ModelReader {
  public:
-  ModelReader(const JsonValue& root, const AddedTokens& added, std::string_view file)
+  ModelReader(const JsonValue& root, AddedTokens& added, std::string_view file)
       : file_(file), root_(root), added_(added) {
-    const auto model = Object(root, "model", file);
+    const auto model = OptionalObject(root, "model", file);
     if (!model) ThrowConfigValue(file, "model", "nothing", "an object");
     model_ = *model;
-    if (const auto type = OptionalString(*model_, "type", file); type && *type != "BPE") {
-      throw Unsupported("tokenizer.algorithm", "vocabulary of a kind that is not read", file,
-                        "model.type", Quoted(*type))
-          .Expected("'BPE'");
-    }
-    for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-      const auto affix = OptionalString(*model_, key, file);
-      if (affix && !affix->empty()) {
-        throw Unsupported("tokenizer.algorithm", "vocabulary marks parts of words", file, key,
-                          Quoted(*affix))
-            .Expected("null");
-      }
-    }
+    CheckAlgorithm();
     ReadVocabulary();
   }
 
@@ -121,11 +57,14 @@ class ModelReader {
   Tokenizer Read();
 
  private:
+  void CheckAlgorithm() const;
   void ReadVocabulary();
   void ReadSpm(Tokenizer& tokenizer) const;
   void ReadBytePair(Tokenizer& tokenizer) const;
   void SetScores(Tokenizer& tokenizer) const;
-  // Calls take(left, right, index) for every merge, each half a token, joined a token.
+  void CheckSplits(const Tokenizer& tokenizer, const std::vector<uint32_t>& n_merges) const;
+  // Calls take(left, right, joined, index) for every merge: the halves, which are tokens, and the
+  // id of what they make.
   template <typename Take>
   void ForEachMerge(Take&& take) const;
   Error BadMerge(size_t index, std::string_view found) const {
@@ -134,14 +73,34 @@ class ModelReader {
         .Where("merge " + std::to_string(index))
         .Found(Quoted(found, 60));
   }
+  Error Refused(std::string_view what, std::string_view key, std::string_view found) const {
+    return UnsupportedStep("tokenizer.algorithm", what, file_, "model." + std::string(key), found);
+  }
+  bool Switch(std::string_view key) const { return OptionalBool(*model_, key, file_).value_or(false); }
 
   std::string_view file_;
   const JsonValue& root_;
-  const AddedTokens& added_;
+  AddedTokens& added_;
   std::optional<JsonValue> model_;
-  std::vector<std::string_view> texts_;  // by id; null data where there is none
-  std::unordered_map<std::string_view, uint32_t> ids_;
+  std::vector<std::string_view> texts_;  // by id; null where there is none
+  std::optional<TextIndex<std::vector<std::string_view>>> ids_;
 };
+
+void ModelReader::CheckAlgorithm() const {
+  if (const auto type = OptionalString(*model_, "type", file_); type && *type != "BPE") {
+    throw Refused("vocabulary of a kind that is not read", "type", Quoted(*type)).Expected("'BPE'");
+  }
+  for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    const auto affix = OptionalString(*model_, key, file_);
+    if (affix && !affix->empty()) {
+      throw Refused("vocabulary marks parts of words", key, Quoted(*affix)).Expected("null");
+    }
+  }
+  if (const auto dropout = OptionalDouble(*model_, "dropout", file_); dropout && *dropout != 0) {
+    throw Refused("merges are left out by chance", "dropout", model_->Find("dropout")->ToString())
+        .Expected("null");
+  }
+}
 
 void ModelReader::ReadVocabulary() {
   const auto vocab = model_->Find("vocab");
@@ -149,8 +108,8 @@ void ModelReader::ReadVocabulary() {
     ThrowConfigValue(file_, "vocab", vocab ? vocab->ToString() : "nothing",
                      "an object of tokens and their ids");
   }
-  const uint64_t max_id = std::min<uint64_t>(vocab->size() + kMaxGap, kMaxTokens);
-  ids_.reserve(vocab->size());
+  const uint64_t max_id = std::min<uint64_t>(vocab->size() + kMaxPaddingTokens, kMaxTokens);
+  texts_.reserve(vocab->size());
   for (const auto& [text, id] : vocab->items()) {
     if (id.kind() != JsonValue::Kind::kUint || id.Uint() >= max_id) {
       throw DataError("tokenizer.id", "a token has an impossible id")
@@ -168,8 +127,8 @@ void ModelReader::ReadVocabulary() {
           .Found(id.ToString() + ", as " + Quoted(place, 60));
     }
     place = text;
-    ids_.emplace(text, static_cast<uint32_t>(id.Uint()));
   }
+  ids_.emplace(texts_);
 }
 
 template <typename Take>
@@ -200,28 +159,13 @@ void ModelReader::ForEachMerge(Take&& take) const {
       left = halves[0];
       right = halves[1];
     }
-    joined.assign(left).append(right);
-    if (!ids_.contains(left) || !ids_.contains(right) || !ids_.contains(joined)) {
+    const auto id = ids_->Find(joined.assign(left).append(right));
+    if (!id || !ids_->Has(left) || !ids_->Has(right)) {
       throw BadMerge(index, std::string(left) + " " + std::string(right))
           .Expected("tokens of the vocabulary");
     }
-    take(left, right, index++);
+    take(left, right, *id, index++);
   }
-}
-
-// Returns the lengths of the UTF-8 characters' beginnings inside `text`, but for 0.
-std::vector<size_t> CutsOf(std::string_view text) {
-  std::vector<size_t> cuts;
-  for (size_t i = 1; i < text.size(); ++i) {
-    if ((static_cast<uint8_t>(text[i]) & 0xc0) != 0x80) cuts.push_back(i);
-  }
-  return cuts;
-}
-
-bool IsByteToken(std::string_view text) {
-  const auto is_digit = [](char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F'); };
-  return text.size() == 6 && text.starts_with("<0x") && is_digit(text[3]) && is_digit(text[4]) &&
-         text.ends_with('>');
 }
 
 bool IsSpaceRun(std::string_view text) {
@@ -240,29 +184,55 @@ std::string WithSpaces(std::string_view text) {
   return out;
 }
 
+// Checks that the merges of each token are all its splits into two tokens.
+void ModelReader::CheckSplits(const Tokenizer& tokenizer,
+                              const std::vector<uint32_t>& n_merges) const {
+  std::array<bool, kMaxPieceBytes + 1> has_length{};
+  size_t n_bytes = 0;
+  for (uint32_t id = 0; id < texts_.size(); ++id) {
+    n_bytes += texts_[id].size();
+    if (texts_[id].size() <= kMaxPieceBytes) has_length[texts_[id].size()] = true;
+    if (tokenizer.types[id] != TokenType::kNormal || texts_[id].size() <= kMaxPieceBytes) continue;
+    throw UnsupportedError("tokenizer.token-length", "a token is too long")
+        .File(file_)
+        .Where("token " + Quoted(texts_[id], 60))
+        .Found(std::to_string(texts_[id].size()) + " bytes")
+        .Expected("at most " + std::to_string(kMaxPieceBytes));
+  }
+  if (n_bytes > kMaxVocabularyTextBytes) {
+    throw UnsupportedError("tokenizer.token-length", "the vocabulary has too much text")
+        .File(file_)
+        .Found(std::to_string(n_bytes) + " bytes")
+        .Expected("at most " + std::to_string(kMaxVocabularyTextBytes));
+  }
+  for (uint32_t id = 0; id < texts_.size(); ++id) {
+    if (tokenizer.types[id] != TokenType::kNormal) continue;
+    const std::string_view text = texts_[id];
+    uint32_t n_splits = 0;
+    for (size_t cut = 1; cut < text.size(); ++cut) {
+      // Characters are never cut.
+      if ((static_cast<uint8_t>(text[cut]) & 0xc0) == 0x80) continue;
+      if (!has_length[cut] || !has_length[text.size() - cut]) continue;
+      n_splits += ids_->Has(text.substr(0, cut)) && ids_->Has(text.substr(cut));
+    }
+    if (n_splits == n_merges[id]) continue;
+    throw UnsupportedStep("tokenizer.merges", "merges are not those of a SentencePiece model", file_,
+                          "model.merges",
+                          std::to_string(n_merges[id]) + " merges that give " + Quoted(text, 60))
+        .Expected(std::to_string(n_splits) + ", one for each way to make it of two tokens");
+  }
+}
+
 // SentencePiece merges the pair whose joined piece has the highest score; here the first merge of
 // the list goes first. Scores that fall in the order of the list do the same, if the list has every
 // split of a piece.
 void ModelReader::SetScores(Tokenizer& tokenizer) const {
   std::vector<uint32_t> order;  // of first merges
   std::vector<uint32_t> n_merges(texts_.size());
-  std::string joined;
-  ForEachMerge([&](std::string_view left, std::string_view right, size_t) {
-    const uint32_t id = ids_.at(joined.assign(left).append(right));
+  ForEachMerge([&](std::string_view, std::string_view, uint32_t id, size_t) {
     if (n_merges[id]++ == 0) order.push_back(id);
   });
-  for (uint32_t id = 0; id < texts_.size(); ++id) {
-    if (tokenizer.types[id] != TokenType::kNormal) continue;
-    uint32_t n_splits = 0;
-    for (const size_t cut : CutsOf(texts_[id])) {
-      n_splits += ids_.contains(texts_[id].substr(0, cut)) && ids_.contains(texts_[id].substr(cut));
-    }
-    if (n_splits == n_merges[id]) continue;
-    throw Unsupported("tokenizer.merges", "merges are not those of a SentencePiece model", file_,
-                      "model.merges",
-                      std::to_string(n_merges[id]) + " merges that give " + Quoted(texts_[id], 60))
-        .Expected(std::to_string(n_splits) + ", one for each way to make it of two tokens");
-  }
+  CheckSplits(tokenizer, n_merges);
   // SentencePiece numbers its pieces by falling score, so ids give its own scores back; Llama's
   // have runs of spaces last, wherever their ids are.
   std::vector<uint32_t> others = order;
@@ -284,38 +254,35 @@ void ModelReader::SetScores(Tokenizer& tokenizer) const {
 void ModelReader::ReadSpm(Tokenizer& tokenizer) const {
   tokenizer.kind = Tokenizer::Kind::kSentencePiece;
   tokenizer.pre = "default";
-  bool prepends = false;
-  for (const JsonValue& step : Steps(root_, "normalizer", "normalizers", file_)) {
-    const std::string type = TypeOf(step, file_);
-    if (type == "Prepend") {
-      prepends = true;
-    } else if (type != "Replace" || OptionalString(step, "content", file_) != kSpaceMark) {
-      throw Unsupported("tokenizer.normalizer", "text is changed before it is cut", file_,
-                        "normalizer", Quoted(type))
-          .Expected("Prepend and Replace of spaces by '▁', or Metaspace");
-    }
+  if (Switch("ignore_merges")) {
+    throw Refused("whole texts are looked up before merges", "ignore_merges", "true")
+        .Expected("false");
   }
-  for (const JsonValue& step : Steps(root_, "pre_tokenizer", "pretokenizers", file_)) {
-    const std::string type = TypeOf(step, file_);
-    if (type != "Metaspace") {
-      throw Unsupported("tokenizer.pre-tokenizer", "text is cut in a way that is not read", file_,
-                        "pre_tokenizer", Quoted(type))
-          .Expected("none, or Metaspace");
-    }
-    const auto scheme = OptionalString(step, "prepend_scheme", file_);
-    prepends |=
-        scheme ? *scheme != "never" : OptionalBool(step, "add_prefix_space", file_).value_or(true);
-  }
-  tokenizer.add_space_prefix = prepends;
+  tokenizer.add_space_prefix = ReadSpmSteps(root_, file_);
   tokenizer.add_bos = false;
   tokenizer.add_eos = false;
-  const auto unknown = OptionalString(*model_, "unk_token", file_);
-  for (uint32_t id = 0; id < texts_.size(); ++id) {
-    if (IsByteToken(texts_[id])) tokenizer.types[id] = TokenType::kByte;
-    if (unknown && texts_[id].data() != nullptr && texts_[id] == *unknown) {
-      tokenizer.types[id] = TokenType::kUnknown;
-      tokenizer.unk_id = id;
+  // Version 5 of transformers leaves it to tokenizer_config.json: with all bytes nothing is unknown.
+  if (const auto unknown = OptionalString(*model_, "unk_token", file_)) {
+    tokenizer.unk_id = ids_->Find(*unknown);
+    if (!tokenizer.unk_id) {
+      ThrowConfigValue(file_, "unk_token", Quoted(*unknown, 60), "a token of the vocabulary");
     }
+  }
+  std::array<bool, 256> has_byte{};
+  for (uint32_t id = 0; id < texts_.size(); ++id) {
+    const auto byte = ByteOfPiece(texts_[id]);
+    if (!byte) continue;
+    tokenizer.types[id] = TokenType::kByte;
+    has_byte[*byte] = true;
+  }
+  if (tokenizer.unk_id) tokenizer.types[*tokenizer.unk_id] = TokenType::kUnknown;
+  const auto missing = std::ranges::find(has_byte, false);
+  if (missing != has_byte.end()) {
+    throw DataError("tokenizer.byte-missing", "byte_fallback without a token for each byte")
+        .File(file_)
+        .Where("key 'model.vocab'")
+        .Expected("a token for byte " + std::to_string(missing - has_byte.begin()) +
+                  ", \"<0x00>\" to \"<0xFF>\"");
   }
   tokenizer.scores.assign(texts_.size(), 0.0f);
   SetScores(tokenizer);
@@ -323,39 +290,22 @@ void ModelReader::ReadSpm(Tokenizer& tokenizer) const {
 
 void ModelReader::ReadBytePair(Tokenizer& tokenizer) const {
   tokenizer.kind = Tokenizer::Kind::kBytePair;
-  for (const JsonValue& step : Steps(root_, "normalizer", "normalizers", file_)) {
-    throw Unsupported("tokenizer.normalizer", "text is changed before it is cut", file_,
-                      "normalizer", Quoted(TypeOf(step, file_)))
-        .Expected("none");
+  tokenizer.pre = ReadByteLevelSteps(root_, file_);
+  // Files of before the member existed lack it, and llama.cpp looks up whole words for "llama-bpe"
+  // in any case.
+  if (tokenizer.pre != "llama-bpe" && Switch("ignore_merges")) {
+    throw Refused("whole words are looked up before merges", "ignore_merges", "true")
+        .Expected("false");
   }
-  std::optional<std::string> pattern;
-  for (const JsonValue& step : Steps(root_, "pre_tokenizer", "pretokenizers", file_)) {
-    const std::string type = TypeOf(step, file_);
-    if (type == "Split") {
-      const auto by = Object(step, "pattern", file_);
-      pattern = pattern.value_or("") + (by ? OptionalString(*by, "Regex", file_).value_or("") : "");
-    } else if (type == "ByteLevel") {
-      if (OptionalBool(step, "add_prefix_space", file_).value_or(true)) {
-        throw Unsupported("tokenizer.pre-tokenizer", "a space is put before the text", file_,
-                          "add_prefix_space", "true")
-            .Expected("false");
-      }
-      if (!pattern && OptionalBool(step, "use_regex", file_).value_or(true)) {
-        tokenizer.pre = "gpt-2";  // ByteLevel has GPT-2's own pattern built in
-      }
-    } else {
-      throw Unsupported("tokenizer.pre-tokenizer", "text is cut in a way that is not read", file_,
-                        "pre_tokenizer", Quoted(type))
-          .Expected("Split and ByteLevel");
-    }
+  for (int byte = 0; byte < 256; ++byte) {
+    const std::string text = ByteLevelText(std::string(1, static_cast<char>(byte)));
+    if (ids_->Has(text)) continue;
+    throw DataError("tokenizer.byte-missing", "no token for a single byte")
+        .File(file_)
+        .Where("key 'model.vocab'")
+        .Expected("a token " + Quoted(text) + " for byte " + std::to_string(byte));
   }
-  if (pattern == kLlama3Pattern) tokenizer.pre = "llama-bpe";
-  if (tokenizer.pre.empty()) {
-    throw Unsupported("tokenizer.pre-tokenizer", "text is cut by an unknown pattern", file_,
-                      "pre_tokenizer", Quoted(pattern.value_or("none")))
-        .Expected("the pattern of Llama 3 or of GPT-2");
-  }
-  ForEachMerge([&](std::string_view left, std::string_view right, size_t index) {
+  ForEachMerge([&](std::string_view left, std::string_view right, uint32_t, size_t index) {
     std::string merge(left);
     merge.append(" ").append(right);
     if (merge.find(' ', 1) != left.size() || merge.find(' ', left.size() + 1) != merge.npos) {
@@ -371,111 +321,129 @@ Tokenizer ModelReader::Read() {
   for (uint32_t id = 0; id < texts_.size(); ++id) {
     if (texts_[id].data() == nullptr) tokenizer.types[id] = TokenType::kUnused;
   }
-  for (const auto& [id, token] :
-       added_) {  // the vocabulary does not say which of its tokens these are
-    if (id >= texts_.size() || texts_[id] != token.text) continue;
-    tokenizer.types[id] = token.special ? TokenType::kControl : TokenType::kUserDefined;
+  for (const auto& [id, special, text] : added_.Sorted()) {
+    // The vocabulary does not say which of its tokens these are.
+    if (id >= texts_.size() || texts_[id] != text) continue;
+    tokenizer.types[id] = special ? TokenType::kControl : TokenType::kUserDefined;
   }
-  if (OptionalBool(*model_, "byte_fallback", file_).value_or(false)) {
+  if (Switch("byte_fallback")) {
     ReadSpm(tokenizer);
   } else {
     ReadBytePair(tokenizer);
   }
   for (uint32_t id = 0; id < texts_.size(); ++id) {
     const bool is_hole = texts_[id].data() == nullptr;
-    tokenizer.tokens.push_back(is_hole ? "[PAD" + std::to_string(id) + "]"
-                                       : std::string(texts_[id]));
+    if (is_hole) {
+      tokenizer.tokens.push_back(PaddingToken(id));
+    } else {
+      tokenizer.tokens.push_back(texts_[id]);
+    }
     if (is_hole && !tokenizer.scores.empty()) tokenizer.scores[id] = kPaddingScore;
   }
   return tokenizer;
 }
 
-// What is put before and behind every text, by the first template.
-void ReadTemplate(const JsonValue& root, std::string_view file, Tokenizer& tokenizer) {
-  for (const JsonValue& step : Steps(root, "post_processor", "processors", file)) {
-    if (TypeOf(step, file) != "TemplateProcessing") continue;
-    const auto single = step.Find("single");
-    if (!single || !single->is_array()) continue;
-    constexpr size_t kMaxItems = 8;  // real ones have three
-    bool before_text = true;
-    size_t n_items = 0;
-    for (const auto& item : single->items()) {
-      if (++n_items > kMaxItems) break;
-      if (!item.value.is_object())
-        ThrowConfigValue(file, "single", item.value.ToString(), "objects");
-      const auto special = Object(item.value, "SpecialToken", file);
-      if (!special) {
-        before_text = false;
-        continue;
-      }
-      const std::string text = OptionalString(*special, "id", file).value_or("");
-      for (uint32_t id = 0; id < tokenizer.tokens.size(); ++id) {
-        if (tokenizer.tokens[id] != text) continue;
-        (before_text ? tokenizer.bos_id : tokenizer.eos_id) = id;
-        (before_text ? tokenizer.add_bos : tokenizer.add_eos) = true;
-        break;
-      }
-    }
-  }
-}
-
 }  // namespace
 
-AddedTokens ReadAddedTokens(std::string_view text, std::string_view file) {
-  return AddedTokensOf(ParseObject(text, file), file);
+void AddedTokens::Append(AddedTokens other) {
+  if (tokens_.empty()) {
+    tokens_ = std::move(other.tokens_);
+    return;
+  }
+  for (AddedToken& token : other.tokens_) tokens_.push_back(std::move(token));
 }
 
-void PutAddedTokens(const AddedTokens& added, std::string_view file, Tokenizer& tokenizer) {
+const std::vector<AddedToken>& AddedTokens::Sorted() {
+  std::ranges::stable_sort(tokens_, {}, &AddedToken::id);
+  size_t n = 0;
+  for (size_t i = 0; i < tokens_.size(); ++i) {
+    if (i + 1 < tokens_.size() && tokens_[i + 1].id == tokens_[i].id) continue;
+    if (n != i) tokens_[n] = std::move(tokens_[i]);
+    ++n;
+  }
+  tokens_.resize(n);
+  return tokens_;
+}
+
+AddedTokens ReadAddedTokens(std::string_view text, std::string_view file) {
+  return AddedTokensOf(ParseJsonObject(text, file, "the members of a tokenizer"), file);
+}
+
+void PutAddedTokens(AddedTokens added, std::string_view file, Tokenizer& tokenizer) {
+  const std::vector<AddedToken>& sorted = added.Sorted();
   const auto n_old = static_cast<uint32_t>(tokenizer.tokens.size());
-  if (!added.empty() && added.rbegin()->first >= n_old + added.size() + kMaxGap) {
+  if (!sorted.empty() && sorted.back().id >= n_old + sorted.size() + kMaxPaddingTokens) {
     throw DataError("tokenizer.id", "an added token has an impossible id")
         .File(file)
-        .Where("token " + Quoted(added.rbegin()->second.text, 60))
-        .Found(std::to_string(added.rbegin()->first))
+        .Where("token " + Quoted(sorted.back().text, 60))
+        .Found(std::to_string(sorted.back().id))
         .Expected("a number behind the " + std::to_string(n_old) + " of the vocabulary");
   }
-  const uint32_t n_new = added.empty() ? n_old : std::max(n_old, added.rbegin()->first + 1);
+  const uint32_t n_new = sorted.empty() ? n_old : std::max(n_old, sorted.back().id + 1);
   if (tokenizer.types.empty()) tokenizer.types.assign(n_old, TokenType::kNormal);
   const bool is_spm = tokenizer.kind == Tokenizer::Kind::kSentencePiece;
   StringList tokens;
-  std::unordered_set<std::string> taken;
+  tokens.reserve(n_new, tokenizer.tokens.n_bytes());
+  auto next = sorted.begin();
   for (uint32_t id = 0; id < n_new; ++id) {
-    const auto it = added.find(id);
-    std::string text =
-        id < n_old ? std::string(tokenizer.tokens[id]) : "[PAD" + std::to_string(id) + "]";
+    std::string text = id < n_old ? std::string(tokenizer.tokens[id]) : PaddingToken(id);
     if (id >= n_old) {
       tokenizer.types.push_back(TokenType::kUnused);
       if (is_spm) tokenizer.scores.push_back(kPaddingScore);
     }
-    if (it != added.end()) {
-      const AddedToken& token = it->second;
-      const bool is_same = id < n_old && token.text == text;
-      if (!is_same) {
-        text = token.text;
+    if (next != sorted.end() && next->id == id) {
+      const AddedToken& token = *next++;
+      if (id >= n_old || token.text != text) {
         // User-defined tokens are compared with the text before its spaces are replaced.
-        if (is_spm && !token.special) text = WithSpaces(text);
+        text = is_spm && !token.special ? WithSpaces(token.text) : token.text;
         if (is_spm) tokenizer.scores[id] = kAddedScore;
         tokenizer.types[id] = token.special ? TokenType::kControl : TokenType::kUserDefined;
       }
     }
-    if (!taken.insert(text).second) {
-      throw DataError("tokenizer.duplicate-token", "two tokens have one text")
+    if (text.find('\0') != text.npos) {
+      throw DataError("tokenizer.token", "a token holds a NUL byte")
           .File(file)
           .Where("token " + std::to_string(id))
-          .Found(Quoted(text, 60));
+          .Found(Quoted(text, 60))
+          .Hint("llama.cpp aborts on such a vocabulary");
     }
     tokens.push_back(text);
+  }
+  if (const auto i = FirstDuplicate(tokens.size(), [&](size_t k) { return tokens[k]; })) {
+    throw DataError("tokenizer.duplicate-token", "two tokens have one text")
+        .File(file)
+        .Where("token " + std::to_string(*i))
+        .Found(Quoted(tokens[*i], 60));
   }
   tokenizer.tokens = std::move(tokens);
 }
 
+void SetTemplate(const TextTemplate& text_template, std::string_view file, Tokenizer& tokenizer) {
+  const auto set = [&](const std::optional<std::string>& text, std::optional<uint32_t>& id,
+                       std::optional<bool>& add) {
+    if (!text) return;
+    id = FindToken(tokenizer, *text);
+    if (!id) ThrowConfigValue(file, "single", Quoted(*text, 60), "a token of the vocabulary");
+    add = true;
+  };
+  set(text_template.before, tokenizer.bos_id, tokenizer.add_bos);
+  set(text_template.behind, tokenizer.eos_id, tokenizer.add_eos);
+}
+
+TokenizerJson ParseTokenizerJson(std::string_view text, std::string_view file) {
+  const JsonValue root = ParseJsonObject(text, file, "the members of a tokenizer");
+  TokenizerJson result;
+  result.added = AddedTokensOf(root, file);
+  result.tokenizer = ModelReader(root, result.added, file).Read();
+  result.text_template = ReadTemplate(root, file);
+  return result;
+}
+
 Tokenizer ReadTokenizerJson(std::string_view text, std::string_view file) {
-  const JsonValue root = ParseObject(text, file);
-  const AddedTokens added = AddedTokensOf(root, file);
-  Tokenizer tokenizer = ModelReader(root, added, file).Read();
-  PutAddedTokens(added, file, tokenizer);
-  ReadTemplate(root, file, tokenizer);
-  return tokenizer;
+  TokenizerJson parts = ParseTokenizerJson(text, file);
+  PutAddedTokens(std::move(parts.added), file, parts.tokenizer);
+  SetTemplate(parts.text_template, file, parts.tokenizer);
+  return std::move(parts.tokenizer);
 }
 
 }  // namespace quern

@@ -14,13 +14,14 @@ class SafetensorsWeights final : public WeightFile {
  public:
   explicit SafetensorsWeights(std::shared_ptr<const RandomAccessBytes> bytes)
       : bytes_(std::move(bytes)), file_(SafetensorsFile::Open(*bytes_)) {
+    tensors_.reserve(file_.tensors().size());
     for (const SafetensorsTensor& tensor : file_.tensors()) {
       std::optional<Float8> float8;
       if (tensor.dtype_name == "F8_E4M3") float8 = Float8::kE4M3;
       if (tensor.dtype_name == "F8_E5M2") float8 = Float8::kE5M2;
       const uint32_t elem_bytes = tensor.elem_bits % 8 == 0 ? tensor.elem_bits / 8 : 0;
-      tensors_.push_back({tensor.name, tensor.dtype, float8, std::string(tensor.dtype_name),
-                          elem_bytes, tensor.shape});
+      tensors_.push_back(
+          {tensor.name, tensor.dtype, float8, tensor.dtype_name, elem_bytes, tensor.shape});
     }
   }
   const std::string& name() const override { return bytes_->name(); }
@@ -43,7 +44,7 @@ class TorchWeights final : public WeightFile {
   TorchWeights(std::shared_ptr<const RandomAccessBytes> bytes, bool verify_crc)
       : bytes_(std::move(bytes)), file_(TorchCheckpoint::Open(*bytes_, {verify_crc})) {
     for (const TorchTensor& tensor : file_.tensors()) {
-      tensors_.push_back({tensor.name, tensor.dtype, std::nullopt, std::string(tensor.dtype_name),
+      tensors_.push_back({tensor.name, tensor.dtype, std::nullopt, tensor.dtype_name,
                           tensor.elem_bytes, tensor.shape});
     }
   }
@@ -62,12 +63,6 @@ class TorchWeights final : public WeightFile {
 };
 
 }  // namespace
-
-std::string WeightTensor::ShapeText() const {
-  std::string text = "[";
-  for (const uint64_t dim : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(dim);
-  return text + "]";
-}
 
 std::unique_ptr<WeightFile> OpenWeightFile(std::shared_ptr<const RandomAccessBytes> bytes,
                                            bool verify_crc) {

@@ -176,21 +176,6 @@ bool IsSafetensors(ByteView head) {
   return LooksLikeSafetensors(head) && LoadLE<uint64_t>(head.data()) <= kMaxHeaderBytes;
 }
 
-// A tiktoken vocabulary has lines of base64, a space, and a rank.
-bool LooksLikeTiktoken(std::string_view text) {
-  const size_t space = text.find(' ');
-  const size_t end = text.find('\n');
-  if (space == 0 || space == std::string_view::npos || end == std::string_view::npos ||
-      end <= space + 1)
-    return false;
-  const auto is_base64 = [](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '+' || c == '/' || c == '=';
-  };
-  const auto is_digit = [](char c) { return (c >= '0' && c <= '9') || c == '\r'; };
-  return std::ranges::all_of(text.substr(0, space), is_base64) &&
-         std::ranges::all_of(text.substr(space + 1, end - space - 1), is_digit);
-}
-
 // llama.cpp's imatrix.dat has no magic: a count, then the length and the name of a tensor.
 bool LooksLikeImatrix(ByteView head) {
   if (head.size() < 12) return false;
@@ -261,6 +246,21 @@ std::string HintFor(FileKind kind, std::string_view wanted) {
 }
 
 }  // namespace
+
+bool LooksLikeTiktoken(std::string_view text) {
+  text = text.substr(std::min(text.find_first_not_of("\r\n"), text.size()));
+  const size_t space = text.find(' ');
+  const size_t end = text.find('\n');
+  if (space == 0 || space == std::string_view::npos || end == std::string_view::npos ||
+      end <= space + 1)
+    return false;
+  const auto is_base64 = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '+' || c == '/' || c == '=';
+  };
+  const auto is_digit = [](char c) { return (c >= '0' && c <= '9') || c == '\r'; };
+  return std::ranges::all_of(text.substr(0, space), is_base64) &&
+         std::ranges::all_of(text.substr(space + 1, end - space - 1), is_digit);
+}
 
 std::string_view DescriptionOf(FileKind kind) { return kDescriptions[static_cast<size_t>(kind)]; }
 

@@ -51,6 +51,9 @@ FileKind DetectKind(ByteView head, std::string_view path);
 // Throws: Error kSystem if it cannot be opened.
 FileKind DetectKind(const std::string& path);
 
+// Returns true if the first line is that of a tiktoken vocabulary: base64, a space, a rank.
+bool LooksLikeTiktoken(std::string_view text);
+
 // Returns the error for a file of kind `kind` where `wanted` ("a model") was asked for, with what
 // to do about it: "input.lfs-pointer", "input.html", "input.unknown-format", "input.kind".
 Error WrongKind(FileKind kind, ByteView head, std::string_view path, std::string_view wanted);

@@ -8,13 +8,14 @@ namespace quern {
 
 inline constexpr uint32_t kGgufMagic = 0x46554747;  // "GGUF" on disk
 inline constexpr uint32_t kGgufVersion = 3;         // what quern writes
-inline constexpr uint64_t kGgufAlignment = 32;      // what quern writes; the default of readers
+inline constexpr uint64_t kGgufAlignment = 32;      // without general.alignment
 
 // Limits of quern's reader, far above any real file, so that memory stays bounded (GGUF.md,
 // Limits).
 inline constexpr uint64_t kGgufMaxKeys = 262144;
 inline constexpr uint64_t kGgufMaxTensors = 262144;
 inline constexpr uint64_t kGgufMaxHeaderBytes = uint64_t{128} << 20;
+inline constexpr uint64_t kGgufMaxAlignment = uint64_t{1} << 24;
 inline constexpr uint64_t kGgufMaxKeyBytes = 65535;
 inline constexpr uint64_t kGgufMaxTensorNameBytes = 63;  // ggml's buffer of 64 holds a final NUL
 

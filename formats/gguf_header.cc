@@ -415,6 +415,11 @@ class HeaderParser {
       };
       if (value.type != MetadataType::kUint32) throw Bad().Found(NameOf(value.type));
       if (!std::has_single_bit(value.bits())) throw Bad().Found(std::to_string(value.bits()));
+      // Padding is written: a small file must not make a large one.
+      if (value.bits() > kGgufMaxAlignment) {
+        throw OverLimit("alignment is too large", value.bits(), kGgufMaxAlignment)
+            .Where("key " + Quoted(kGgufAlignmentKey));
+      }
       header_.alignment = value.bits();
     }
   }

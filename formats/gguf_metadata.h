@@ -1,9 +1,9 @@
-// The only place that knows GGUF's keys and tensor names: header ⇄ manifest.
+// Header ⇄ manifest. Only these files know GGUF's keys (gguf_keys) and tensor names (gguf_names).
 //
 // ManifestFromGguf(MetadataFromManifest(m), m.tensors) == m for every manifest that came from a
 // header or a converter: what is interpreted is written back, what is not stays in
 // Manifest::metadata, in order.
-// Source: formats/GGUF.md, "Keys" and "Tensors".
+// Source: formats/GGUF.md, "Keys".
 #pragma once
 
 #include <cstdint>
@@ -15,23 +15,9 @@
 #include "formats/core/manifest.h"
 #include "formats/core/metadata.h"
 #include "formats/core/tensor.h"
+#include "formats/gguf_names.h"
 
 namespace quern {
-
-// Returns the GGUF name of the weight with that role, e.g. "blk.3.attn_q.weight".
-// Requires: role is not kOther; `layer` is set exactly for per-layer roles.
-std::string TensorName(TensorRole role, std::optional<uint32_t> layer = std::nullopt);
-
-// Returns true for the roles that exist once per layer.
-bool IsPerLayer(TensorRole role);
-
-struct TensorRoleAndLayer {
-  TensorRole role = TensorRole::kOther;
-  std::optional<uint32_t> layer;
-  bool operator==(const TensorRoleAndLayer&) const = default;
-};
-// The inverse of TensorName; kOther for every other name.
-TensorRoleAndLayer ParseTensorName(std::string_view name);
 
 // Interprets a header. `spec` stays absent where general.architecture is unknown, a key that it
 // needs is missing, or it uses something quern does not compute: such a file can still be

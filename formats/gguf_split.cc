@@ -3,12 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "formats/core/check.h"
 #include "formats/core/file.h"
 #include "formats/duplicates.h"
+#include "formats/formats.h"
 #include "formats/gguf_format.h"
 #include "formats/gguf_reader.h"
+#include "formats/name_list.h"
 #include "formats/qpack_reader.h"
 
 namespace quern {
@@ -26,8 +29,12 @@ class SplitGguf final : public TensorStore {
     const auto workspace = MakeQpackWorkspace();
     std::vector<MetadataEntry> metadata;
     std::vector<TensorInfo> tensors;
-    for (const std::string& part_path : SplitPartPaths(path, split)) {
-      auto bytes = GgufBytesIn(std::make_shared<const InputFile>(part_path), workspace);
+    const std::vector<std::string> paths = SplitPartPaths(path, split);
+    RequireParts(paths);
+    for (const std::string& part_path : paths) {
+      auto file = std::make_shared<const InputFile>(part_path);
+      RequireModel(*file);
+      auto bytes = GgufBytesIn(std::move(file), workspace);
       reading_bytes_ = std::max(reading_bytes_, bytes->reading_bytes());
       GgufHeader header = ReadGgufHeader(*bytes);
       CheckPart(part_path, header, split);
@@ -77,6 +84,31 @@ class SplitGguf final : public TensorStore {
     size_t tensor;  // in that part
   };
   const GgufFile& PartOf(size_t tensor) const { return *parts_[places_[tensor].part]; }
+
+  // Throws naming every part that is not there.
+  void RequireParts(const std::vector<std::string>& paths) const {
+    NameList missing;
+    for (const std::string& path : paths) {
+      std::error_code error;
+      if (!std::filesystem::exists(path, error)) {
+        missing.Add(std::filesystem::path(path).filename().string());
+      }
+    }
+    if (missing.empty()) return;
+    throw DataError("gguf.part-missing", "parts of the split model are missing")
+        .File(Escaped(name_, 4096))
+        .Found(fmt::format("{} of {} parts", paths.size() - missing.size(), paths.size()))
+        .Expected("also " + missing.ToString())
+        .Hint("download the missing files into the same folder");
+  }
+
+  // Throws for what was saved in place of a part.
+  static void RequireModel(const InputFile& file) {
+    const auto head = file.ReadVector(0, std::min<uint64_t>(kDetectBytes, file.size_bytes()));
+    const FileKind kind = DetectKind(head, file.name());
+    if (kind != FileKind::kGguf && kind != FileKind::kQpack)
+      throw WrongKind(kind, head, file.name(), "a part of a split model");
+  }
 
   void CheckPart(const std::string& path, const GgufHeader& header, const GgufSplit& split) const {
     const auto own = SplitOf(header.metadata, path);

@@ -16,8 +16,8 @@ namespace quern {
 std::vector<std::string> SplitPartPaths(const std::string& path, const GgufSplit& split);
 
 // Returns the whole model that the file at `path` is a part of.
-// Throws: as SplitPartPaths, as InputFile where a part is missing, as GgufFile for each part; Error
-// kData "gguf.split" where parts disagree or tensors are missing, "gguf.duplicate-tensor" where two
+// Throws: as SplitPartPaths, as WrongKind and GgufFile for each part; Error kData
+// "gguf.part-missing" that names all parts that are not there, "gguf.split" where parts disagree or tensors are missing, "gguf.duplicate-tensor" where two
 // parts have the same tensor.
 std::unique_ptr<TensorStore> OpenSplitGguf(const std::string& path, const GgufSplit& split);
 

@@ -1,6 +1,7 @@
 #include "formats/gguf_writer.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "formats/core/check.h"
 #include "formats/core/checked.h"
@@ -12,8 +13,8 @@
 namespace quern {
 namespace {
 
-uint64_t AlignUp(uint64_t n_bytes) {
-  const auto aligned = CheckedAlignUp(n_bytes, kGgufAlignment);
+uint64_t AlignUp(uint64_t n_bytes, uint32_t alignment) {
+  const auto aligned = CheckedAlignUp(n_bytes, alignment);
   QUERN_CHECK(aligned.has_value());
   return *aligned;
 }
@@ -23,6 +24,7 @@ class HeaderEncoder {
   // Returns the encoded header with its padding; header_bytes() is its length without, of which the
   // tensor infos begin at infos_begin().
   std::vector<uint8_t> Encode(const Manifest& manifest, bool has_trailer) {
+    QUERN_CHECK(std::has_single_bit(manifest.alignment));
     std::vector<MetadataEntry> metadata = MetadataFromManifest(manifest);
     if (has_trailer) {
       // First: tools that write files anew begin with general.architecture, so that what they make
@@ -44,12 +46,12 @@ class HeaderEncoder {
     uint64_t offset = 0;
     for (const TensorInfo& tensor : manifest.tensors) {
       PutTensorInfo(tensor, offset);
-      offset += AlignUp(tensor.size_bytes());
+      offset += AlignUp(tensor.size_bytes(), manifest.alignment);
     }
     header_bytes_ = out_.size();
     // The hash is taken while zeros stand where it goes.
     if (has_trailer) StoreLE(&out_[trailer_value], Xxh3(out_));
-    if (!manifest.tensors.empty()) out_.resize(AlignUp(out_.size()));
+    if (!manifest.tensors.empty()) out_.resize(AlignUp(out_.size(), manifest.alignment));
     return std::move(out_);
   }
   size_t header_bytes() const { return header_bytes_; }
@@ -110,6 +112,7 @@ class GgufWriter final : public TensorSink {
     QUERN_CHECK(!has_begun_);
     has_begun_ = true;
     tensors_ = manifest.tensors;
+    alignment_ = manifest.alignment;
     HeaderEncoder encoder;
     const auto header = encoder.Encode(manifest, options_.trailer);
     if (options_.trailer) {
@@ -131,9 +134,13 @@ class GgufWriter final : public TensorSink {
     if (options_.trailer) hash_.Update(band.bytes);
     row_ += band.row_count;
     if (row_ != info.rows()) return;
-    const uint8_t zeros[kGgufAlignment] = {};
-    const uint64_t n_padding = AlignUp(info.size_bytes()) - info.size_bytes();
-    if (n_padding != 0) output_->Write({zeros, n_padding});
+    const uint8_t zeros[4096] = {};
+    uint64_t n_padding = AlignUp(info.size_bytes(), alignment_) - info.size_bytes();
+    while (n_padding != 0) {
+      const uint64_t n = std::min<uint64_t>(n_padding, sizeof zeros);
+      output_->Write({zeros, n});
+      n_padding -= n;
+    }
     EndTensor();
     SkipEmptyTensors();
   }
@@ -164,6 +171,7 @@ class GgufWriter final : public TensorSink {
   Xxh3Stream hash_;  // of the current tensor
   bool has_begun_ = false;
   std::vector<TensorInfo> tensors_;
+  uint32_t alignment_ = 0;
   size_t tensor_ = 0;  // the tensor and row that must come next
   uint64_t row_ = 0;
 };
@@ -176,7 +184,9 @@ std::vector<uint8_t> EncodeGgufHeader(const Manifest& manifest, const GgufWriteO
 
 uint64_t GgufFileBytes(const Manifest& manifest, const GgufWriteOptions& options) {
   uint64_t n_bytes = EncodeGgufHeader(manifest, options).size();
-  for (const TensorInfo& tensor : manifest.tensors) n_bytes += AlignUp(tensor.size_bytes());
+  for (const TensorInfo& tensor : manifest.tensors) {
+    n_bytes += AlignUp(tensor.size_bytes(), manifest.alignment);
+  }
   return n_bytes + (options.trailer ? TrailerBytes(manifest.tensors.size()) : 0);
 }
 

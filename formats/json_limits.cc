@@ -18,27 +18,56 @@ namespace {
 
 using Kind = JsonValue::Kind;
 
-// One value in document order. A key is a node of kind kString before its value.
-struct JsonNode {
-  Kind kind = Kind::kNull;
-  uint32_t size = 0;     // members, elements, or bytes of a string
-  uint64_t payload = 0;  // bits of a scalar; start of a string; the index behind a container
-};
+// A document is a list of words, one or two per value in document order; a key is a string before its
+// value. The three low bits of a word are the kind, the others by kind:
+//   null, bool      the value in bit 3
+//   uint            the value in bits 4 to 63; with bit 3 set, in the next word
+//   int, double     the value's bits in the next word
+//   string          bits 3 to 25 the number of bytes, bits 26 to 63 where it begins in the texts
+//   array, object   bits 3 to 31 the number of elements, bits 32 to 63 the index behind the last
+constexpr unsigned kKindBits = 3;
+constexpr uint64_t kNextWord = 8;  // bit 3 of uint
+constexpr unsigned kUintShift = 4, kStringShift = 26, kEndShift = 32;
+static_assert(kJsonMaxStringBytes < uint64_t{1} << (kStringShift - kKindBits));
+
+constexpr Kind KindOf(uint64_t word) { return static_cast<Kind>(word & 7); }
+constexpr uint64_t SizeOf(uint64_t word) {  // of a string or container
+  const unsigned end = KindOf(word) == Kind::kString ? kStringShift : kEndShift;
+  return (word & ((uint64_t{1} << end) - 1)) >> kKindBits;
+}
+
+// Returns the number as JSON has it: 8.0 is no integer, and must not look like one in a message.
+std::string DoubleText(double value) {
+  std::string text = fmt::format("{}", value);
+  if (text.find_first_of(".e") == text.npos) text += ".0";
+  return text;
+}
 
 }  // namespace
 
 struct JsonTape {
-  std::deque<JsonNode> nodes;  // a deque grows without a second copy
+  std::deque<uint64_t> words;  // a deque grows without a second copy
   std::string text;            // all strings, one after the other
 
-  std::string_view TextOf(const JsonNode& node) const {
-    return std::string_view(text).substr(node.payload, node.size);
+  Kind KindAt(uint32_t index) const { return KindOf(words[index]); }
+  std::string_view TextAt(uint32_t index) const {
+    return std::string_view(text).substr(words[index] >> kStringShift, SizeOf(words[index]));
   }
   // Returns the index behind the value at `index`, its children included.
   uint32_t Skip(uint32_t index) const {
-    const JsonNode& node = nodes[index];
-    const bool nests = node.kind == Kind::kArray || node.kind == Kind::kObject;
-    return nests ? static_cast<uint32_t>(node.payload) : index + 1;
+    const uint64_t word = words[index];
+    switch (KindOf(word)) {
+      case Kind::kArray:
+      case Kind::kObject:
+        return static_cast<uint32_t>(word >> kEndShift);
+      case Kind::kInt:
+      case Kind::kDouble:
+        return index + 2;
+      case Kind::kUint:
+        return index + (word & kNextWord ? 2 : 1);
+      default:
+        return index + 1;
+    }
   }
 };
 
@@ -46,6 +75,8 @@ namespace {
 
 // What to do about a text that is no JSON, or none that two readers would read alike.
 constexpr std::string_view kHint = "fetch the file again, or mend it at this place";
+constexpr std::string_view kLimitHint =
+    "quern limits what it takes from JSON; no file of a known model comes near";
 
 // nlohmann keeps all text since the last string or number began; none has as much between them.
 constexpr size_t kMaxGapBytes = size_t{2} << 20;
@@ -54,15 +85,17 @@ constexpr size_t kMaxGapBytes = size_t{2} << 20;
 // expensive: depth, the length of strings, surrogates that are no pair.
 class TextScan {
  public:
-  TextScan(std::string_view text, std::string_view file) : text_(text), file_(file) {}
+  TextScan(std::string_view text, std::string_view file, uint64_t file_offset)
+      : text_(text), file_(file), file_offset_(file_offset) {}
 
   void Run() {
     size_t bad_offset = 0;
     if (!IsUtf8(text_, &bad_offset)) {
-      throw DataError("text.utf8", "text is no valid UTF-8")
-          .File(file_)
-          .Offset(bad_offset)
-          .Hint(kHint);
+      throw Placed(DataError("text.utf8", "text is no valid UTF-8"), bad_offset).Hint(kHint);
+    }
+    if (text_.starts_with("\xEF\xBB\xBF")) {
+      throw Placed(DataError("json.syntax", "text begins with a byte order mark"), 0)
+          .Hint("save the file as UTF-8 without one");
     }
     unsigned depth = 0;
     size_t gap_begin = 0;
@@ -76,17 +109,16 @@ class TextScan {
         gap_begin = i;
       } else if (c == '[' || c == '{') {
         if (++depth > kJsonMaxDepth) {
-          throw DataError("json.depth", "nesting depth of arrays and objects is too large")
-              .File(file_)
-              .Offset(i)
+          throw Placed(
+              DataError("json.depth", "nesting depth of arrays and objects is too large"), i)
               .Expected(fmt::format("a depth of at most {}", kJsonMaxDepth))
               .Hint(kHint);
         }
       } else if ((c == ']' || c == '}') && depth > 0) {
         --depth;
       } else if (c == '\0') {
-        // nlohmann takes it for the end of the text.
-        throw DataError("json.syntax", "NUL byte in the text").File(file_).Offset(i).Hint(kHint);
+        // The parser would take it for the end, and whatever follows for nothing.
+        throw Placed(DataError("json.syntax", "text holds a NUL byte"), i).Hint(kHint);
       }
       if (i - gap_begin > kMaxGapBytes) ThrowLimit("too much text without a string or number", i);
     }
@@ -128,45 +160,50 @@ class TextScan {
     return unit;
   }
 
+  Error Placed(Error error, size_t offset) const {
+    return error.File(file_).Offset(file_offset_ + offset);
+  }
   [[noreturn]] void ThrowLimit(std::string_view what, size_t offset) const {
-    throw UnsupportedError("json.limit", what).File(file_).Offset(offset).Hint(kHint);
+    throw Placed(UnsupportedError("json.limit", what), offset).Hint(kLimitHint);
   }
   [[noreturn]] void ThrowLoneSurrogate(size_t offset) const {
-    throw DataError("text.utf8", "escape of one half of a surrogate pair")
-        .File(file_)
-        .Offset(offset)
+    throw Placed(DataError("text.utf8", "escape of one half of a surrogate pair"), offset)
         .Expected("two halves, or a code point outside U+D800 to U+DFFF")
         .Hint(kHint);
   }
 
   std::string_view text_, file_;
+  uint64_t file_offset_;
   size_t string_bytes_ = 0;
 };
 
 // Receives nlohmann's events and writes the tape.
 class TapeWriter {
  public:
-  TapeWriter(JsonTape& tape, std::string_view file, uint64_t max_values)
-      : tape_(tape), file_(file), max_values_(max_values) {}
+  TapeWriter(JsonTape& tape, std::string_view file, uint64_t file_offset, uint64_t max_words)
+      : tape_(tape), file_(file), file_offset_(file_offset), max_words_(max_words) {}
 
   bool null() { return Scalar(Kind::kNull, 0); }
-  bool boolean(bool value) { return Scalar(Kind::kBool, value); }
+  bool boolean(bool value) { return Scalar(Kind::kBool, uint64_t{value} << kKindBits); }
   bool number_integer(int64_t value) {
-    return Scalar(value < 0 ? Kind::kInt : Kind::kUint, static_cast<uint64_t>(value));
+    if (value >= 0) return number_unsigned(static_cast<uint64_t>(value));
+    Scalar(Kind::kInt, 0);
+    return Push(static_cast<uint64_t>(value));
   }
-  bool number_unsigned(uint64_t value) { return Scalar(Kind::kUint, value); }
+  bool number_unsigned(uint64_t value) {
+    if (value >> (64 - kUintShift) == 0) return Scalar(Kind::kUint, value << kUintShift);
+    Scalar(Kind::kUint, kNextWord);
+    return Push(value);
+  }
   bool number_float(double value, const std::string&) {
-    return Scalar(Kind::kDouble, std::bit_cast<uint64_t>(value));
+    Scalar(Kind::kDouble, 0);
+    return Push(std::bit_cast<uint64_t>(value));
   }
   bool string(std::string& value) {
-    Text(value);
     CountInParent();
-    return true;
+    return Text(value);
   }
-  bool key(std::string& value) {
-    Text(value);
-    return true;
-  }
+  bool key(std::string& value) { return Text(value); }
   bool binary(std::vector<uint8_t>&) { return false; }  // JSON text has none
   bool start_object(size_t) { return Open(Kind::kObject); }
   bool start_array(size_t) { return Open(Kind::kArray); }
@@ -180,41 +217,42 @@ class TapeWriter {
     // 406 is the id of a number beyond the range of double.
     const bool is_range = error.id == 406;
     Error thrown = DataError("json.syntax", is_range ? "number out of range" : "syntax error");
-    thrown.File(file_).Offset(position == 0 ? 0 : position - 1).Hint(kHint);
+    thrown.File(file_).Offset(file_offset_ + (position == 0 ? 0 : position - 1)).Hint(kHint);
     thrown.Found(last_token.empty() ? "the end" : Quoted(last_token, 40));
     throw thrown;
   }
 
  private:
-  void Push(const JsonNode& node) {
-    if (tape_.nodes.size() >= max_values_) {
+  bool Push(uint64_t word) {
+    if (tape_.words.size() >= max_words_) {
       throw UnsupportedError("json.limit", "document has too many values")
           .File(file_)
-          .Expected(fmt::format("at most {}", max_values_))
-          .Hint(kHint);
+          .Expected(fmt::format("at most {}", max_words_))
+          .Hint(kLimitHint);
     }
-    tape_.nodes.push_back(node);
-  }
-  void CountInParent() {
-    if (!open_.empty()) ++tape_.nodes[open_.back()].size;
-  }
-  bool Scalar(Kind kind, uint64_t payload) {
-    Push({kind, 0, payload});
-    CountInParent();
+    tape_.words.push_back(word);
     return true;
   }
-  void Text(const std::string& value) {
-    Push({Kind::kString, static_cast<uint32_t>(value.size()), tape_.text.size()});
+  void CountInParent() {
+    if (!open_.empty()) tape_.words[open_.back()] += uint64_t{1} << kKindBits;
+  }
+  bool Scalar(Kind kind, uint64_t payload) {
+    CountInParent();
+    return Push(static_cast<uint64_t>(kind) | payload);
+  }
+  bool Text(const std::string& value) {
+    Push(static_cast<uint64_t>(Kind::kString) | uint64_t{value.size()} << kKindBits |
+         uint64_t{tape_.text.size()} << kStringShift);
     tape_.text += value;
+    return true;
   }
   bool Open(Kind kind) {
-    Push({kind, 0, 0});
-    CountInParent();
-    open_.push_back(static_cast<uint32_t>(tape_.nodes.size() - 1));
+    Scalar(kind, 0);
+    open_.push_back(static_cast<uint32_t>(tape_.words.size() - 1));
     return true;
   }
   bool Close() {
-    tape_.nodes[open_.back()].payload = tape_.nodes.size();
+    tape_.words[open_.back()] |= uint64_t{tape_.words.size()} << kEndShift;
     open_.pop_back();
     return true;
   }
@@ -222,14 +260,13 @@ class TapeWriter {
   // Sorting by hash, then by text, is safe from crafted collisions and needs 8 bytes per key.
   void CheckDuplicates(uint32_t object) {
     struct Entry {
-      uint32_t hash, node;
+      uint32_t hash, index;
     };
     std::vector<Entry> keys;
-    keys.reserve(tape_.nodes[object].size);
-    const auto text_of = [&](const Entry& entry) { return tape_.TextOf(tape_.nodes[entry.node]); };
-    for (uint32_t i = object + 1; i < tape_.nodes.size(); i = tape_.Skip(i + 1)) {
-      const std::string_view key = tape_.TextOf(tape_.nodes[i]);
-      keys.push_back({static_cast<uint32_t>(Xxh3(AsBytes(key))), i});
+    keys.reserve(SizeOf(tape_.words[object]));
+    const auto text_of = [&](const Entry& entry) { return tape_.TextAt(entry.index); };
+    for (uint32_t i = object + 1; i < tape_.words.size(); i = tape_.Skip(i + 1)) {
+      keys.push_back({static_cast<uint32_t>(Xxh3(AsBytes(tape_.TextAt(i)))), i});
     }
     std::sort(keys.begin(), keys.end(), [&](const Entry& a, const Entry& b) {
       return a.hash != b.hash ? a.hash < b.hash : text_of(a) < text_of(b);
@@ -247,57 +284,69 @@ class TapeWriter {
 
   JsonTape& tape_;
   std::string_view file_;
-  uint64_t max_values_;
+  uint64_t file_offset_, max_words_;
   std::vector<uint32_t> open_;  // the containers around the current place
 };
 
 }  // namespace
 
-JsonValue ParseJson(std::string_view text, std::string_view file) {
+JsonValue ParseJson(std::string_view text, std::string_view file, uint64_t file_offset) {
   const std::string escaped_file = Escaped(file, 4096);
-  TextScan scan(text, escaped_file);
+  TextScan scan(text, escaped_file, file_offset);
   scan.Run();
   auto tape = std::make_shared<JsonTape>();
   tape->text.reserve(scan.string_bytes());
-  // A value takes 16 bytes: strings and values together stay in proportion to the text.
-  const uint64_t max_values = kJsonFreeValues + (text.size() - scan.string_bytes()) / 16;
-  TapeWriter writer(*tape, escaped_file, max_values);
+  // A word has 8 bytes: strings and values together stay in proportion to the text.
+  const uint64_t max_words = kJsonFreeValues + (text.size() - scan.string_bytes()) / 8;
+  QUERN_CHECK(max_words < uint64_t{1} << (kEndShift - kKindBits));
+  TapeWriter writer(*tape, escaped_file, file_offset, max_words);
   QUERN_CHECK(nlohmann::json::sax_parse(text, &writer));
   return JsonValue(std::move(tape), 0);
 }
 
-JsonValue::Kind JsonValue::kind() const { return tape_->nodes[index_].kind; }
+JsonValue ParseJsonObject(std::string_view text, std::string_view file, std::string_view wanted) {
+  JsonValue root = ParseJson(text, file);
+  if (root.is_object()) return root;
+  throw DataError("config.value", "not an object")
+      .File(Escaped(file, 4096))
+      .Found(root.ToString())
+      .Expected(wanted)
+      .Hint("fetch the file again");
+}
+
+JsonValue::Kind JsonValue::kind() const { return tape_->KindAt(index_); }
 
 bool JsonValue::Bool() const {
   QUERN_CHECK(kind() == Kind::kBool);
-  return tape_->nodes[index_].payload != 0;
+  return tape_->words[index_] >> kKindBits != 0;
 }
 
 uint64_t JsonValue::Uint() const {
   QUERN_CHECK(kind() == Kind::kUint);
-  return tape_->nodes[index_].payload;
+  const uint64_t word = tape_->words[index_];
+  return word & kNextWord ? tape_->words[index_ + 1] : word >> kUintShift;
 }
 
 int64_t JsonValue::Int() const {
   QUERN_CHECK(kind() == Kind::kInt);
-  return static_cast<int64_t>(tape_->nodes[index_].payload);
+  return static_cast<int64_t>(tape_->words[index_ + 1]);
 }
 
 double JsonValue::Number() const {
   if (kind() == Kind::kUint) return static_cast<double>(Uint());
   if (kind() == Kind::kInt) return static_cast<double>(Int());
   QUERN_CHECK(kind() == Kind::kDouble);
-  return std::bit_cast<double>(tape_->nodes[index_].payload);
+  return std::bit_cast<double>(tape_->words[index_ + 1]);
 }
 
 std::string_view JsonValue::String() const {
   QUERN_CHECK(is_string());
-  return tape_->TextOf(tape_->nodes[index_]);
+  return tape_->TextAt(index_);
 }
 
 size_t JsonValue::size() const {
   QUERN_CHECK(is_array() || is_object());
-  return tape_->nodes[index_].size;
+  return SizeOf(tape_->words[index_]);
 }
 
 JsonValue::Items JsonValue::items() const {
@@ -307,8 +356,9 @@ JsonValue::Items JsonValue::items() const {
 
 std::optional<JsonValue> JsonValue::Find(std::string_view key) const {
   QUERN_CHECK(is_object());
-  for (const auto& [name, value] : items()) {
-    if (name == key) return value;
+  const uint32_t end = tape_->Skip(index_);
+  for (uint32_t i = index_ + 1; i < end; i = tape_->Skip(i + 1)) {
+    if (tape_->TextAt(i) == key) return JsonValue(tape_, i + 1);
   }
   return std::nullopt;
 }
@@ -319,7 +369,7 @@ std::string JsonValue::ToString() const {
     case Kind::kBool: return Bool() ? "true" : "false";
     case Kind::kUint: return fmt::format("{}", Uint());
     case Kind::kInt: return fmt::format("{}", Int());
-    case Kind::kDouble: return fmt::format("{}", Number());
+    case Kind::kDouble: return DoubleText(Number());
     case Kind::kString: return "\"" + Escaped(String()) + "\"";
     case Kind::kArray: return fmt::format("an array of {} elements", size());
     case Kind::kObject: return fmt::format("an object of {} members", size());
@@ -336,7 +386,7 @@ JsonValue::Items::Iterator JsonValue::Items::end() const {
 JsonItem JsonValue::Items::Iterator::operator*() const {
   const JsonTape& tape = *owner_->tape_;
   if (!owner_->is_object()) return {"", JsonValue(owner_->tape_, index_)};
-  return {tape.TextOf(tape.nodes[index_]), JsonValue(owner_->tape_, index_ + 1)};
+  return {tape.TextAt(index_), JsonValue(owner_->tape_, index_ + 1)};
 }
 
 JsonValue::Items::Iterator& JsonValue::Items::Iterator::operator++() {

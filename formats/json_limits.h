@@ -1,8 +1,9 @@
 // JSON with limits: side files of checkpoints, and the header of safetensors.
 //
 // The text must be UTF-8 (escapes included), nested at most 64 deep, without duplicate keys.
-// Numbers keep their kind: -1 never becomes 2^64-1, 1.5 never 1. A parsed document takes 16 bytes
-// per value and key, and one copy of the strings: at most 64 MiB + the size of the text.
+// Numbers keep their kind: -1 never becomes 2^64-1, 1.5 never 1. A parsed document takes 8 bytes per
+// value and key (16 for numbers below 0, fractions, and those from 2^60 on) and one copy of the
+// strings: at most 24 MB + the size of the text.
 // Source: RFC 8259.
 #pragma once
 
@@ -15,7 +16,7 @@
 namespace quern {
 
 inline constexpr unsigned kJsonMaxDepth = 64;
-// How many values and keys any document may have; larger ones may have one more per 16 bytes.
+// How many values and keys any document may have; larger ones may have one more per 8 bytes.
 inline constexpr uint64_t kJsonFreeValues = 3'000'000;
 inline constexpr uint64_t kJsonMaxStringBytes = uint64_t{4} << 20;
 
@@ -55,7 +56,7 @@ class JsonValue {
   std::string ToString() const;
 
  private:
-  friend JsonValue ParseJson(std::string_view text, std::string_view file);
+  friend JsonValue ParseJson(std::string_view text, std::string_view file, uint64_t file_offset);
   friend class Items;
   JsonValue(std::shared_ptr<const JsonTape> tape, uint32_t index)
       : tape_(std::move(tape)), index_(index) {}
@@ -93,10 +94,16 @@ class JsonValue::Items {
   JsonValue owner_;
 };
 
-// Returns the parsed document. `file` is the name for messages.
+// Returns the parsed document. `file` is the name for messages, and `file_offset` where in that file
+// the text begins.
 // Throws: Error kData "json.syntax", "json.depth", "json.duplicate-key", "text.utf8"; kUnsupported
 // "json.limit" for more values, longer strings or longer gaps than any real document has.
-JsonValue ParseJson(std::string_view text, std::string_view file);
+JsonValue ParseJson(std::string_view text, std::string_view file, uint64_t file_offset = 0);
+
+// Returns the parsed document, which must be an object. `wanted` completes "expected …".
+// Throws: as ParseJson; Error kData "config.value" for other values.
+JsonValue ParseJsonObject(std::string_view text, std::string_view file,
+                          std::string_view wanted = "an object");
 
 // Members of a configuration. Each throws Error kData "config.value" that names the key and the
 // value found if it is of another kind; RequireX also if it is absent. OptionalX treats an absent

@@ -6,6 +6,7 @@
 #include "formats/formats.h"
 #include "formats/gguf_reader.h"
 #include "formats/gguf_split.h"
+#include "formats/model_tensors.h"
 #include "formats/qpack_reader.h"
 
 namespace quern {
@@ -79,6 +80,11 @@ std::vector<Finding> CheckModelFile(const std::string& path, bool hash_tensors,
     for (Finding& finding : container.check(std::move(file), hash_tensors, progress)) {
       findings.push_back(std::move(finding));
     }
+  }
+  // What the header says of the model, for all parts together.
+  const auto model = OpenModelFile(path, std::nullopt);
+  for (Finding& finding : CheckModelTensors(model->manifest(), model->name())) {
+    findings.push_back(std::move(finding));
   }
   return findings;
 }

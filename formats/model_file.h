@@ -24,9 +24,9 @@ std::unique_ptr<TensorStore> OpenModelFile(
 // Throws: as OpenModelFile, as far as it must look to know.
 std::vector<std::string> ModelFilesOf(const std::string& path);
 
-// Returns every fault of the file or files of a model that can be told without knowing what weights
-// mean: padding, hashes, bytes that do not belong there. Without `hash_tensors` it leaves out what
-// takes reading the tensors.
+// Returns every fault of the file or files of a model that can be told without looking at values:
+// padding, hashes, bytes that do not belong there, and what CheckModelTensors finds. Without
+// `hash_tensors` it leaves out what takes reading the tensors.
 // Throws: as OpenModelFile, where the file cannot be opened at all.
 std::vector<Finding> CheckModelFile(const std::string& path, bool hash_tensors,
                                     Progress* progress = nullptr);

@@ -45,19 +45,20 @@ constexpr TypeRow kTypes[] = {
 };
 
 constexpr uint64_t kLengthBytes = 8;
-
 // Returns the error for what no writer of the format makes.
 Error Malformed(std::string_view id, std::string_view what) {
-  return DataError(id, what).Hint("the file is damaged or made to mislead: fetch it again from its publisher");
+  return DataError(id, what)
+      .Hint("the file is damaged, or its writer was wrong: fetch it again, or save it anew");
 }
 
 // Reads the members of one tensor. Everything it says of the file is checked here but for the place
 // among the other tensors.
 class EntryReader {
  public:
+  // Requires: `dims`, to which the shape is appended, has room for it.
   EntryReader(std::string_view name, std::string_view file, uint64_t data_begin,
-              uint64_t data_bytes)
-      : name_(name), file_(file), data_begin_(data_begin), data_bytes_(data_bytes) {}
+              uint64_t data_bytes, std::vector<uint64_t>& dims)
+      : name_(name), file_(file), data_begin_(data_begin), data_bytes_(data_bytes), dims_(dims) {}
 
   SafetensorsTensor Read(const JsonValue& entry) {
     if (!entry.is_object()) {
@@ -89,7 +90,7 @@ class EntryReader {
     ReadType(*dtype);
     ReadShape(*shape);
     ReadOffsets(*offsets);
-    return std::move(tensor_);
+    return tensor_;
   }
 
  private:
@@ -127,12 +128,15 @@ class EntryReader {
           .Expected("at most " + std::to_string(kSafetensorsMaxRank))
           .Hint("no weight of a Llama has more than two");
     }
+    QUERN_CHECK(dims_.size() + shape.size() <= dims_.capacity());
+    const size_t begin = dims_.size();
     for (const auto& item : shape.items()) {
       if (item.value.kind() != JsonValue::Kind::kUint) {
         throw Bad("safetensors.shape", "a dimension is no count").Found(item.value.ToString());
       }
-      tensor_.shape.push_back(item.value.Uint());
+      dims_.push_back(item.value.Uint());
     }
+    tensor_.shape = std::span(dims_).subspan(begin);
   }
 
   // Units: bits of the whole tensor. A dimension of zero hides no overflow of the others.
@@ -145,17 +149,9 @@ class EntryReader {
     }
     if (!bits || *bits > uint64_t{1} << 62) {
       throw Bad("safetensors.shape-overflow", "tensor is larger than 64 bits can say")
-          .Found(ShapeText());
+          .Found(ShapeText(tensor_.shape));
     }
     return is_empty ? 0 : *bits;
-  }
-
-  std::string ShapeText() const {
-    std::string text = "[";
-    for (const uint64_t dim : tensor_.shape) {
-      text += (text.size() > 1 ? ", " : "") + std::to_string(dim);
-    }
-    return text + "]";
   }
 
   void ReadOffsets(const JsonValue& offsets) {
@@ -166,20 +162,22 @@ class EntryReader {
       }
     }
     if (ends.size() != 2 || offsets.size() != 2) {
-      throw Bad("safetensors.offsets", "data_offsets are no two counts").Found(offsets.ToString());
+      throw Bad("safetensors.offsets", "data_offsets are no two counts")
+          .Found(offsets.is_array() ? "[" + ItemsText(offsets) + "]" : offsets.ToString())
+          .Expected("[begin, end], counted from the end of the header");
     }
     const uint64_t begin = ends[0], end = ends[1];
     const std::string found = "[" + std::to_string(begin) + ", " + std::to_string(end) + ")";
     if (end < begin) throw Bad("safetensors.offsets", "tensor ends before it begins").Found(found);
     const uint64_t bits = CountBits();
     if (bits % 8 != 0) {
-      throw Bad("safetensors.shape", "elements fill no whole number of bytes").Found(ShapeText());
+      throw Bad("safetensors.shape", "elements fill no whole number of bytes").Found(ShapeText(tensor_.shape));
     }
     if (bits / 8 != end - begin) {
       throw Bad("safetensors.offsets", "extent does not fit type and shape")
           .Found(found + ", " + std::to_string(end - begin) + " bytes")
           .Expected(std::to_string(bits / 8) + " bytes for " + std::string(tensor_.dtype_name) +
-                    " " + ShapeText());
+                    " " + ShapeText(tensor_.shape));
     }
     if (end > data_bytes_) {
       throw Bad("safetensors.truncated", "tensor ends behind the end of the file")
@@ -191,8 +189,21 @@ class EntryReader {
     tensor_.size_bytes = end - begin;
   }
 
+  // Returns the first elements of an array.
+  static std::string ItemsText(const JsonValue& array) {
+    constexpr size_t kShown = 4;
+    std::string text;
+    size_t n = 0;
+    for (const auto& item : array.items()) {
+      if (n == kShown) return text + ", …";
+      text += (n++ > 0 ? ", " : "") + item.value.ToString();
+    }
+    return text;
+  }
+
   std::string_view name_, file_;
   uint64_t data_begin_, data_bytes_;
+  std::vector<uint64_t>& dims_;
   SafetensorsTensor tensor_;
 };
 
@@ -242,6 +253,20 @@ uint64_t ReadHeaderLength(const RandomAccessBytes& bytes) {
   return length;
 }
 
+JsonValue ParseHeader(const RandomAccessBytes& bytes, uint64_t header_bytes) {
+  const auto header = bytes.ReadVector(kLengthBytes, header_bytes);
+  JsonValue root = ParseJson(AsText(header), bytes.name(), kLengthBytes);
+  if (header[0] != '{' || !root.is_object()) {
+    throw Malformed("safetensors.header", "header is no JSON object")
+        .File(bytes.name())
+        .Offset(kLengthBytes)
+        .Found(root.is_object() ? Quoted(AsText(header).substr(0, 1)) + " before it"
+                                : root.ToString())
+        .Expected("'{'");
+  }
+  return root;
+}
+
 }  // namespace
 
 SafetensorsFile SafetensorsFile::Open(const RandomAccessBytes& bytes) {
@@ -251,20 +276,28 @@ SafetensorsFile SafetensorsFile::Open(const RandomAccessBytes& bytes) {
   const uint64_t data_begin = kLengthBytes + header_bytes;
   const uint64_t data_bytes = bytes.size_bytes() - data_begin;
   {
-    const auto header = bytes.ReadVector(kLengthBytes, header_bytes);
-    const JsonValue root = ParseJson(AsText(header), file);
-    if (header[0] != '{' || !root.is_object()) {
-      throw Malformed("safetensors.header", "header is no JSON object")
-          .File(file)
-          .Offset(kLengthBytes)
-          .Found(root.ToString());
+    const JsonValue root = ParseHeader(bytes, header_bytes);
+    // Room for all names and shapes, so that views of them stay where they are.
+    uint64_t n_name_bytes = 0, n_dims = 0;
+    for (const auto& [key, value] : root.items()) {
+      n_name_bytes += key.size();
+      const auto shape = value.is_object() ? value.Find("shape") : std::nullopt;
+      if (shape && shape->is_array()) n_dims += std::min(shape->size(), kSafetensorsMaxRank);
     }
+    Texts& texts = *result.texts_;
+    texts.names.reserve(n_name_bytes);
+    texts.dims.reserve(n_dims);
+    result.tensors_.reserve(root.size());
     for (const auto& [key, value] : root.items()) {
       if (key == "__metadata__") {
         CheckMetadata(value, file);
-      } else {
-        result.tensors_.push_back(EntryReader(key, file, data_begin, data_bytes).Read(value));
+        continue;
       }
+      const size_t begin = texts.names.size();
+      texts.names += key;
+      const auto name = std::string_view(texts.names).substr(begin);
+      result.tensors_.push_back(
+          EntryReader(name, file, data_begin, data_bytes, texts.dims).Read(value));
     }
   }
   auto& tensors = result.tensors_;

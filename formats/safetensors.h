@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,13 +19,13 @@ namespace quern {
 inline constexpr uint64_t kSafetensorsMaxHeaderBytes = 100'000'000;
 inline constexpr size_t kSafetensorsMaxRank = 8;
 
-// One tensor, row-major and contiguous, its extent checked.
+// One tensor, row-major and contiguous, its extent checked. Name and shape live as long as the file.
 struct SafetensorsTensor {
-  std::string name;
+  std::string_view name;
   std::optional<DType> dtype;   // nothing where quern has no such type (BOOL, F8_E4M3, …)
   std::string_view dtype_name;  // as in the file: "F16", "BF16", "F8_E4M3", …
   uint32_t elem_bits = 0;
-  std::vector<uint64_t> shape;  // rank 0 to 8
+  std::span<const uint64_t> shape;  // rank 0 to 8
   uint64_t file_offset = 0;
   uint64_t size_bytes = 0;
 };
@@ -51,9 +52,18 @@ class SafetensorsFile {
   void Read(const SafetensorsTensor& tensor, uint64_t begin, MutableByteView out) const;
 
  private:
-  explicit SafetensorsFile(const RandomAccessBytes& bytes) : bytes_(&bytes) {}
+  explicit SafetensorsFile(const RandomAccessBytes& bytes)
+      : bytes_(&bytes), texts_(std::make_unique<Texts>()) {}
+
+  // What the tensors' views lead to: headers of 100 MB have millions of names, and memory must stay
+  // in proportion.
+  struct Texts {
+    std::string names;
+    std::vector<uint64_t> dims;
+  };
 
   const RandomAccessBytes* bytes_;
+  std::unique_ptr<Texts> texts_;
   std::vector<SafetensorsTensor> tensors_;
   std::vector<uint32_t> by_name_;  // indices of tensors_, sorted by name
 };

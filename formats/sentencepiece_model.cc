@@ -223,12 +223,13 @@ class ModelReader {
     }
     CheckPieces();
     Tokenizer& t = model_.tokenizer;
-    t.unk_id = IdOf(model_.unk_id);
-    t.bos_id = IdOf(model_.bos_id);
-    t.eos_id = IdOf(model_.eos_id);
-    t.pad_id = IdOf(model_.pad_id);
+    const SentencePieceModel defaults;
+    t.unk_id = IdOf(model_.unk_id, defaults.unk_id, "unk_id");
+    t.bos_id = IdOf(model_.bos_id, defaults.bos_id, "bos_id");
+    t.eos_id = IdOf(model_.eos_id, defaults.eos_id, "eos_id");
+    t.pad_id = IdOf(model_.pad_id, defaults.pad_id, "pad_id");
     // Rules of Llama's own tokenizer.py: a text begins with bos and does not end with eos.
-    t.add_bos = true;
+    t.add_bos = t.bos_id.has_value();
     t.add_eos = false;
     t.add_space_prefix = model_.add_dummy_prefix;
     return std::move(model_);
@@ -275,6 +276,11 @@ class ModelReader {
     }
     in_.SetPiece(index, text);
     if (!IsUtf8(text)) throw in_.Data("text.utf8", "piece is not UTF-8");
+    if (text.find('\0') != text.npos) {
+      throw in_.Data("spm.piece-text", "piece holds a NUL byte")
+          .Found(Quoted(text, 60))
+          .Hint("llama.cpp aborts on such a vocabulary");
+    }
     if (type < 1 || type > static_cast<uint64_t>(TokenType::kByte)) {
       throw in_.Data("spm.piece-type", "unknown type of piece")
           .Found(std::to_string(type))
@@ -369,11 +375,50 @@ class ModelReader {
       in_.SetPiece(*i, tokens[*i]);
       throw in_.Data("spm.duplicate-piece", "piece appears twice");
     }
+    CheckUnknown();
+    CheckBytes();
   }
 
-  std::optional<uint32_t> IdOf(int32_t id) const {
-    if (id < 0 || static_cast<size_t>(id) >= model_.tokenizer.tokens.size()) return std::nullopt;
-    return static_cast<uint32_t>(id);
+  void CheckUnknown() {
+    const auto& types = model_.tokenizer.types;
+    const auto n_unknown = std::ranges::count(types, TokenType::kUnknown);
+    if (n_unknown == 1) return;
+    throw in_.Data("spm.unknown-piece", "model has not exactly one piece for unknown text")
+        .Found(std::to_string(n_unknown))
+        .Expected("1 of type UNKNOWN");
+  }
+
+  // Byte pieces stand for text that no other piece spells: all of them, if there is byte_fallback.
+  void CheckBytes() {
+    const Tokenizer& t = model_.tokenizer;
+    std::array<bool, 256> has_byte{};
+    for (size_t i = 0; i < t.tokens.size(); ++i) {
+      if (t.types[i] != TokenType::kByte) continue;
+      const auto byte = ByteOfPiece(t.tokens[i]);
+      if (!byte) {
+        in_.SetPiece(i, t.tokens[i]);
+        throw in_.Data("spm.byte-piece", "piece of type BYTE names no byte")
+            .Found(Quoted(t.tokens[i], 60))
+            .Expected("'<0x00>' to '<0xFF>'");
+      }
+      has_byte[*byte] = true;
+    }
+    const auto missing = std::ranges::find(has_byte, false);
+    if (!model_.byte_fallback || missing == has_byte.end()) return;
+    throw in_.Data("spm.byte-piece", "model with byte_fallback lacks the piece of a byte")
+        .Found(fmt::format("{} pieces of type BYTE", std::ranges::count(has_byte, true)))
+        .Expected(fmt::format("256, also '<0x{:02X}>'", missing - has_byte.begin()));
+  }
+
+  // Returns the id of a special piece; -1 stands for none, and so does a default that a small
+  // vocabulary has no room for.
+  std::optional<uint32_t> IdOf(int32_t id, int32_t otherwise, std::string_view name) const {
+    const size_t n_pieces = model_.tokenizer.tokens.size();
+    if (id >= 0 && static_cast<size_t>(id) < n_pieces) return static_cast<uint32_t>(id);
+    if (id < 0 || id == otherwise) return std::nullopt;
+    throw in_.Data("spm.special-id", fmt::format("{} of the trainer_spec names no piece", name))
+        .Found(std::to_string(id))
+        .Expected(fmt::format("below {}, the number of pieces, or -1", n_pieces));
   }
 
   WireReader in_;
@@ -395,6 +440,14 @@ std::string NameOfAlgorithm(SentencePieceAlgorithm algorithm) {
 }
 
 }  // namespace
+
+std::optional<uint8_t> ByteOfPiece(std::string_view text) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  if (text.size() != 6 || !text.starts_with("<0x") || !text.ends_with('>')) return std::nullopt;
+  const size_t high = kDigits.find(text[3]), low = kDigits.find(text[4]);
+  if (high == kDigits.npos || low == kDigits.npos) return std::nullopt;
+  return static_cast<uint8_t>(high * 16 + low);
+}
 
 bool LooksLikeSentencePiece(ByteView head) {
   // Field 1 (a piece), its length of one or two bytes, field 1 in it (the text) with a length that

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -34,13 +35,17 @@ struct SentencePieceModel {
   bool escape_whitespaces = true;
 };
 
+// Returns the byte that a piece such as "<0x0A>" stands for, or nothing for other texts.
+std::optional<uint8_t> ByteOfPiece(std::string_view text);
+
 // Returns true if `head`, the first bytes of a file, begins with a SentencePiece piece.
 bool LooksLikeSentencePiece(ByteView head);
 
 // Returns the model in `bytes`.
 // Throws: Error kData "protobuf.truncated", "protobuf.depth", "protobuf.tag", "protobuf.wire-type",
 // "spm.no-pieces", "spm.piece-count", "spm.piece-length", "spm.duplicate-piece", "spm.piece-type",
-// "spm.score", "spm.charsmap", "text.utf8"; kUnsupported "spm.limit".
+// "spm.piece-text", "spm.score", "spm.unknown-piece", "spm.byte-piece", "spm.special-id",
+// "spm.charsmap", "text.utf8"; kUnsupported "spm.limit".
 // Cost: memory of the size of `bytes` and 64 MiB.
 SentencePieceModel ParseSentencePieceModel(ByteView bytes, std::string_view file);
 

@@ -31,31 +31,6 @@ namespace {
 // Side files of checkpoints are small; what is larger is no side file.
 constexpr uint64_t kMaxSideFileBytes = uint64_t{256} << 20;
 
-// Checks the members that checkpoints of the known kinds have, wherever they stand.
-// Throws: Error kData "config.value", "index.path".
-void CheckConfig(const JsonValue& root, const std::string& path) {
-  constexpr std::string_view kCounts[] = {"dim",
-                                          "n_layers",
-                                          "n_heads",
-                                          "n_kv_heads",
-                                          "multiple_of",
-                                          "max_seq_len",  // params.json
-                                          "hidden_size",
-                                          "intermediate_size",
-                                          "num_hidden_layers",
-                                          "num_attention_heads",
-                                          "num_key_value_heads",
-                                          "max_position_embeddings",
-                                          "head_dim"};  // config.json
-  for (const std::string_view key : kCounts) OptionalUint(root, key, UINT32_MAX, path);
-  const auto weight_map = root.Find("weight_map");  // model.safetensors.index.json
-  if (!weight_map || !weight_map->is_object()) return;
-  for (const auto& [tensor, shard] : weight_map->items()) {
-    if (!shard.is_string()) ThrowConfigValue(path, tensor, shard.ToString(), "a file name");
-    CheckShardName(shard.String(), path);
-  }
-}
-
 using Json = nlohmann::ordered_json;
 
 // Each of these returns what one kind of input shows: a text for reading, or JSON.
@@ -160,14 +135,20 @@ std::string ShowSafetensors(const std::string& path, bool as_json) {
 }
 
 // A configuration by itself: its members, and those that quern reads checked for kind.
-std::string ShowJson(const std::string& path, bool as_json) {
+std::string ShowJson(const std::string& path, bool as_json, Log& log) {
   const std::string text = ReadWholeFile(path, kMaxSideFileBytes);
   const JsonValue root = ParseJson(text, path);
   if (!root.is_object()) {
     if (as_json) return Json({{"schema", "quern.json/1"}, {"value", root.ToString()}}).dump(2);
     return fmt::format("JSON: {}\n", root.ToString());
   }
-  CheckConfig(root, path);
+  try {
+    CheckConfigFile(text, path);
+  } catch (const Error& error) {
+    // What is valid and not read can be shown.
+    if (error.code() != ErrorCode::kUnsupported) throw;
+    log.Warn(error.what());
+  }
   if (as_json) {
     Json json = {{"schema", "quern.json/1"}};
     ListItems(json, "members", root.items(), root.size(), [](const auto& item) -> Json {
@@ -279,7 +260,7 @@ class InspectCommand final : public Command {
       case FileKind::kTiktoken:
         return ShowTiktoken(path, as_json);
       case FileKind::kJson:
-        return ShowJson(path, as_json);
+        return ShowJson(path, as_json, session.terminal);
       case FileKind::kLogits:
         return ShowLogits(path, as_json);
       case FileKind::kQpack:

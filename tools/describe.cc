@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -53,10 +54,22 @@ std::map<DType, TypeSum> SumByType(const Manifest& manifest) {
   return sums;
 }
 
+// How the context length was found: by which rule, if nothing said it.
+std::string ContextSource(const Provenance& provenance) {
+  return provenance.context_length_source.empty() ? "stated"
+                                                  : Escaped(provenance.context_length_source);
+}
+
+// Llama 3.1's scaling is no number but a tensor.
+bool HasRopeDivisors(const Manifest& manifest) {
+  return std::ranges::any_of(manifest.tensors, [](const TensorInfo& tensor) {
+    return tensor.role == TensorRole::kRopeFreqs;
+  });
+}
+
 std::string DescribeSpec(const ModelSpec& spec, const Provenance& provenance) {
-  std::string context = fmt::format("{}", spec.context_length);
-  if (!provenance.context_length_source.empty())
-    context += fmt::format("  ({})", Escaped(provenance.context_length_source));
+  const std::string context =
+      fmt::format("{}  ({})", spec.context_length, ContextSource(provenance));
   std::string out = fmt::format(
       "architecture    {}\n"
       "layers          {}\n"
@@ -110,6 +123,17 @@ nlohmann::ordered_json TokenizerJson(const Tokenizer& tokenizer) {
   set("unk_id", tokenizer.unk_id);
   set("pad_id", tokenizer.pad_id);
   set("eot_id", tokenizer.eot_id);
+  set("eom_id", tokenizer.eom_id);
+  set("fim_prefix_id", tokenizer.fim_prefix_id);
+  set("fim_suffix_id", tokenizer.fim_suffix_id);
+  set("fim_middle_id", tokenizer.fim_middle_id);
+  const auto set_flag = [&](const char* key, const std::optional<bool>& flag) {
+    if (flag) json[key] = *flag;
+  };
+  set_flag("add_bos", tokenizer.add_bos);
+  set_flag("add_eos", tokenizer.add_eos);
+  set_flag("add_space_prefix", tokenizer.add_space_prefix);
+  json["has_chat_template"] = !tokenizer.chat_template.empty();
   return json;
 }
 
@@ -117,6 +141,8 @@ std::string DescribeManifest(const Manifest& manifest) {
   std::string out;
   if (!manifest.name.empty()) out += fmt::format("name            {}\n", Escaped(manifest.name));
   if (manifest.spec) out += DescribeSpec(*manifest.spec, manifest.provenance);
+  if (manifest.alignment != 32) out += fmt::format("alignment       {}\n", manifest.alignment);
+  if (HasRopeDivisors(manifest)) out += "rope scaling    llama3, divisors in rope_freqs.weight\n";
   out += DescribeTokenizer(manifest.tokenizer);
   if (!manifest.provenance.quern_version.empty()) {
     out += fmt::format("provenance      quern {}{}\n", Escaped(manifest.provenance.quern_version),
@@ -169,16 +195,18 @@ nlohmann::ordered_json ManifestJson(const Manifest& manifest) {
                     {"d_ff", spec.d_ff},
                     {"vocab_size", spec.vocab_size},
                     {"context_length", spec.context_length},
-                    {"context_length_source", Escaped(manifest.provenance.context_length_source)},
+                    {"context_length_source", ContextSource(manifest.provenance)},
                     {"norm_eps", ShortestDouble(spec.norm_eps)},
                     {"rope_theta", ShortestDouble(spec.rope_theta)},
                     {"tied_embeddings", spec.tied_embeddings}};
     if (spec.rope_linear_factor)
       json["spec"]["rope_linear_factor"] = ShortestDouble(*spec.rope_linear_factor);
+    if (HasRopeDivisors(manifest)) json["spec"]["rope_scaling"] = "llama3";
   }
   json["tokenizer"] = TokenizerJson(manifest.tokenizer);
   json["provenance"] = {{"quern_version", Escaped(manifest.provenance.quern_version)},
                         {"source_format", Escaped(manifest.provenance.source_format)}};
+  if (manifest.alignment != 32) json["alignment"] = manifest.alignment;
   json["n_weights"] = manifest.n_elems();
   json["tensor_bytes"] = manifest.tensor_bytes();
   json["bits_per_weight"] = BitsPerWeight(manifest);

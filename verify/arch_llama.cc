@@ -1,5 +1,6 @@
 #include "verify/arch_llama.h"
 
+#include <fmt/format.h>
 #include <tbb/blocked_range.h>
 #include <tbb/parallel_for.h>
 
@@ -120,7 +121,7 @@ void CheckSpec(const ModelSpec& spec, const std::string& file) {
     if (good) return;
     throw DataError("arch.spec", std::string("impossible ") + std::string(what))
         .File(file)
-        .Found(std::to_string(found))
+        .Found(fmt::format("{:.6g}", found))
         .Expected("a positive number");
   };
   require_number(spec.norm_eps >= 0 && std::isfinite(spec.norm_eps), "norm epsilon", spec.norm_eps);
@@ -130,6 +131,20 @@ void CheckSpec(const ModelSpec& spec, const std::string& file) {
   require_number(factor > 0 && std::isfinite(factor), "rotary scaling factor", factor);
 }
 
+// Throws for a tensor that the graph has no place for: a bias, a gate, a norm of another kind, a layer
+// behind the last one. What is computed without it is another model. llama.cpp refuses them too.
+void RefuseUnknownTensors(const TensorStore& store, uint32_t n_layers) {
+  for (const TensorInfo& tensor : store.manifest().tensors) {
+    if (tensor.role != TensorRole::kOther && tensor.layer.value_or(0) < n_layers) continue;
+    throw UnsupportedError("arch.unknown-tensor", "the model has a tensor that no Llama has")
+        .File(store.name())
+        .Where("tensor " + Quoted(tensor.name))
+        .Found(std::string(NameOf(tensor.dtype)) + " " + tensor.shape.ToString())
+        .Expected("the tensors of " + std::to_string(n_layers) + " layers, without biases")
+        .Hint("run it with the program that it was made for");
+  }
+}
+
 class Llama final : public LanguageModel {
  public:
   Llama(const TensorStore& store, const ForwardOptions& options)
@@ -137,6 +152,7 @@ class Llama final : public LanguageModel {
         spec_(RequireSpec(store.manifest(), file_)),
         linear_(store, ChooseProduct(options), options.workspaces) {
     CheckSpec(spec_, file_);
+    RefuseUnknownTensors(store, spec_.n_layers);
     const TensorFinder find(store);
     const uint64_t d = spec_.d_model;
     const uint64_t q_dim = QueryDim();

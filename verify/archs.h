@@ -109,7 +109,7 @@ struct ArchInfo {
 std::span<const ArchInfo* const> AllArchs();
 
 // Returns the model in `store`, its tensors found and their shapes checked.
-// Throws: Error kUnsupported "arch.unknown" or "arch.dtype"; kData "arch.spec",
+// Throws: Error kUnsupported "arch.unknown", "arch.unknown-tensor" or "arch.dtype"; kData "arch.spec",
 // "arch.missing-tensor" or "arch.shape", which name tensor, found and expected. Requires: `store`
 // outlives the model.
 std::unique_ptr<LanguageModel> OpenLanguageModel(const TensorStore& store,

@@ -112,10 +112,12 @@ class Matcher {
     }
     for (const DType type : {x.dtype, y.dtype}) {
       if (FindCodec(type) != nullptr) continue;
-      findings_.push_back({Finding::Severity::kNote, "diff.not-decoded",
-                           fmt::format("tensor {} not compared, type {} [diff.not-decoded]",
-                                       Quoted(x.name), NameOf(type)),
-                           ""});
+      findings_.push_back(FindingFrom(
+          UnsupportedError("diff.not-decoded", "a tensor is not compared, its type is not decoded")
+              .File(Escaped(other_.name(), 4096))
+              .Tensor(x.name)
+              .Found(NameOf(type)),
+          Finding::Severity::kNote));
       return false;
     }
     return true;

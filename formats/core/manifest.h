@@ -19,7 +19,7 @@ namespace quern {
 struct Provenance {
   std::string quern_version;          // of the pass that converted it; empty if quern did not
   std::string source_format;          // of a GGUF that says so; empty otherwise
-  std::string context_length_source;  // "--context", "stated by the checkpoint", "rule: …"; or empty
+  std::string context_length_source;  // "rule: …" where nothing states it; empty otherwise
 
   bool operator==(const Provenance&) const = default;
 };
@@ -31,6 +31,7 @@ struct Manifest {
   Tokenizer tokenizer;
   std::vector<TensorInfo> tensors;
   std::optional<uint32_t> file_type;    // general.file_type
+  uint32_t alignment = 32;              // general.alignment: bytes, a power of two
   std::vector<MetadataEntry> metadata;  // keys that are not interpreted, in order
   Provenance provenance;
 

@@ -37,9 +37,10 @@ uint64_t Shape::rows() const {
   return product;
 }
 
-std::string Shape::ToString() const {
-  return fmt::format("[{}]",
-                     fmt::join(dims_.begin(), dims_.begin() + static_cast<ptrdiff_t>(rank_), ", "));
+std::string Shape::ToString() const { return ShapeText({dims_.data(), rank_}); }
+
+std::string ShapeText(std::span<const uint64_t> dims) {
+  return fmt::format("[{}]", fmt::join(dims, ", "));
 }
 
 }  // namespace quern

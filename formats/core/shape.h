@@ -41,4 +41,7 @@ class Shape {
   size_t rank_ = 0;
 };
 
+// Returns the same for dimensions that are no Shape (yet).
+std::string ShapeText(std::span<const uint64_t> dims);
+
 }  // namespace quern

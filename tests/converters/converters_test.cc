@@ -32,7 +32,7 @@ TEST(Converters, OpenGgufWithReplacements) {
   Manifest want = plain->manifest();
   want.name = "another";
   want.spec->context_length = 99;
-  want.provenance.context_length_source = "--context";
+  want.provenance.context_length_source = "";
   EXPECT_EQ(renamed->manifest(), want);
   EXPECT_EQ(renamed->name(), plain->name());
   EXPECT_TRUE(testing::ReadAll(*renamed, 1, 5) == testing::ReadAll(*plain, 1, 5));

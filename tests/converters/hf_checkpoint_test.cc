@@ -1,5 +1,6 @@
 #include "converters/hf_checkpoint.h"
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 
@@ -57,15 +58,14 @@ TEST(HfCheckpoint, TheFixtureGivesTheSameBytesAsInMetasLayout) {
 
 // The Meta folder of this model does not say its context length.
 TEST(HfCheckpoint, StoriesGiveTheSameBytesAsInMetasLayout) {
-  const CheckpointOptions options{.context_length = 512, .name = ""};
-  const auto expected = GgufBytes(*OpenCheckpoint(kData + "stories260K/meta-f32", options));
-  EXPECT_EQ(GgufBytes(*OpenCheckpoint(kData + "stories260K/hf", options)), expected);
+  const auto expected = GgufBytes(*OpenCheckpoint(kData + "stories260K/meta-f32",
+                                                  {.context_length = 512, .name = ""}));
+  EXPECT_EQ(GgufBytes(*OpenCheckpoint(kData + "stories260K/hf")), expected);
   const TempFolder folder;  // without the safetensors, the .bin is read
   for (const char* file : {"config.json", "tokenizer.model", "pytorch_model.bin"}) {
     Put(folder / file, Text(kData + "stories260K/hf/" + file));
   }
-  EXPECT_EQ(GgufBytes(*OpenCheckpoint(folder.path(), options)), expected);
-  EXPECT_EQ(OpenCheckpoint(folder.path())->manifest().spec->context_length, 512u);
+  EXPECT_EQ(GgufBytes(*OpenCheckpoint(folder.path())), expected);
 }
 
 TEST(HfCheckpoint, RowsDoNotDependOnHowManyAreAskedFor) {
@@ -230,7 +230,7 @@ TEST(Float8, ValuesAreThoseOfTheStandard) {
   EXPECT_EQ(E5M2ToF32(0x81), -0x1p-16f);
 }
 
-// A heads' size of its own, a vocabulary that was made larger, a template: what derivatives do.
+// A vocabulary that was made larger, a template: what derivatives do.
 TEST(HfCheckpoint, ResizedVocabulariesAndTemplates) {
   const TempFolder folder;
   const auto model = OpenCheckpoint(kData + "stories260K/hf");
@@ -256,7 +256,7 @@ TEST(HfCheckpoint, ResizedVocabulariesAndTemplates) {
   ASSERT_EQ(t.tokens.size(), 514u);
   EXPECT_EQ(opened->manifest().spec->vocab_size, 514u);
   EXPECT_EQ(t.tokens[512], "[PAD]");
-  EXPECT_EQ(t.types[512], TokenType::kUserDefined);
+  EXPECT_EQ(t.types[512], TokenType::kControl);  // it has a name, so it is no text
   EXPECT_EQ(t.tokens[513], "[PAD513]");
   EXPECT_EQ(t.types[513], TokenType::kUnused);
   EXPECT_EQ(t.types[0], TokenType::kUnknown);
@@ -265,6 +265,128 @@ TEST(HfCheckpoint, ResizedVocabulariesAndTemplates) {
   EXPECT_EQ(t.chat_template, "{{ messages }}");
   Put(folder / "chat_template.jinja", "{% x %}");
   EXPECT_EQ(OpenCheckpoint(folder.path())->manifest().tokenizer.chat_template, "{% x %}");
+}
+
+// A folder of stories260K with `n_more` rows behind the vocabulary's 512, and these side files.
+Tokenizer TokenizerWith(uint64_t n_more, const std::vector<std::pair<std::string, std::string>>& side,
+                        std::vector<std::string>* warnings = nullptr) {
+  const TempFolder folder;
+  const auto model = OpenCheckpoint(kData + "stories260K/hf");
+  auto tensors = HfTensorsOf(*model);
+  tensors.front().shape[0] += n_more;
+  tensors.front().bytes.resize(tensors.front().bytes.size() + n_more * 256);
+  testing::WriteFiles(folder.path(), SaveWeights(tensors, {}));
+  Put(folder / "config.json", HfConfigOf(*model));
+  Put(folder / "tokenizer.model", Text(kData + "stories260K/hf/tokenizer.model"));
+  for (const auto& [name, text] : side) Put(folder / name, text);
+  if (warnings != nullptr) {
+    for (const Finding& finding : CheckCheckpoint(folder.path())) {
+      EXPECT_NE(finding.severity, Finding::Severity::kError) << finding.line;
+      warnings->push_back(finding.line);
+    }
+  }
+  return OpenCheckpoint(folder.path())->manifest().tokenizer;
+}
+
+// tokenizer.model: unknown 0, begin 1, end 2. Each of the four kinds of files, alone and against the
+// others.
+TEST(HfTokenizer, WhoSaysWhichTokensAreSpecial) {
+  const auto config = [&](const std::string& members) {
+    return std::pair<std::string, std::string>(
+        "config.json",
+        HfConfigOf(*OpenCheckpoint(kData + "stories260K/hf"), ", " + members));
+  };
+  using Side = std::pair<std::string, std::string>;
+  const Side texts = {"tokenizer_config.json", R"({"eos_token": "<0x10>", "bos_token": null})"};
+  const Side map = {"special_tokens_map.json", R"({"eos_token": {"content": "<0x11>"}})"};
+  const Side generation = {"generation_config.json", R"({"eos_token_id": [21, 22, 23]})"};
+  const Side numbers = config(R"("eos_token_id": [24, 25], "pad_token_id": 26)");
+  const auto eos = [&](const std::vector<Side>& side) { return TokenizerWith(0, side).eos_id; };
+  EXPECT_EQ(eos({}), 2u);
+  EXPECT_EQ(eos({numbers}), 24u);
+  EXPECT_EQ(eos({numbers, generation}), 21u);
+  EXPECT_EQ(eos({numbers, generation, map}), 3u + 0x11);
+  EXPECT_EQ(eos({numbers, generation, map, texts}), 3u + 0x10);
+  // Further ends of generation are those of a turn and of a message.
+  Tokenizer t = TokenizerWith(0, {generation});
+  EXPECT_EQ(t.eot_id, 22u);
+  EXPECT_EQ(t.eom_id, 23u);
+  t = TokenizerWith(0, {generation, texts});
+  EXPECT_EQ(t.eot_id, 21u);
+  EXPECT_EQ(t.eom_id, 22u);
+  t = TokenizerWith(0, {numbers});
+  EXPECT_EQ(t.eot_id, 25u);
+  EXPECT_EQ(t.pad_id, 26u);
+  // A copy of config.json adds nothing to it.
+  t = TokenizerWith(0, {numbers, {"generation_config.json",
+                                  R"({"_from_model_config": true, "eos_token_id": 30})"}});
+  EXPECT_EQ(t.eos_id, 24u);
+  EXPECT_EQ(t.eot_id, 25u);
+  // An id of no token is left out, aloud.
+  std::vector<std::string> warnings;
+  t = TokenizerWith(0, {config(R"("eos_token_id": 5000)")}, &warnings);
+  EXPECT_EQ(t.eos_id, 2u);
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_NE(warnings[0].find("eos_token_id"), std::string::npos) << warnings[0];
+  EXPECT_NE(warnings[0].find("token 5000"), std::string::npos) << warnings[0];
+}
+
+// The first conversions of LLaMA and the models made of them: the end as the beginning, ids counted
+// from another place.
+TEST(HfTokenizer, TheVocabularyIsNotContradicted) {
+  std::vector<std::string> warnings;
+  const auto side = [](const char* config) {
+    return std::vector<std::pair<std::string, std::string>>{
+        {"special_tokens_map.json",
+         R"({"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "[PAD]"})"},
+        {"tokenizer_config.json", R"({"bos_token": "", "eos_token": "", "unk_token": ""})"},
+        {"added_tokens.json", R"({"[PAD]": 512})"},
+        {"generation_config.json", config}};
+  };
+  const Tokenizer t =
+      TokenizerWith(1, side(R"({"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0})"),
+                    &warnings);
+  EXPECT_EQ(t.bos_id, 1u);
+  EXPECT_EQ(t.eos_id, 2u);
+  EXPECT_EQ(t.unk_id, 0u);
+  EXPECT_EQ(t.pad_id, 512u);
+  EXPECT_EQ(t.types[512], TokenType::kControl);
+  EXPECT_FALSE(t.eot_id.has_value());
+  EXPECT_EQ(warnings.size(), 5u);  // and one on config.json's vocab_size
+}
+
+TEST(HfTokenizer, TokensWithANameAreNoText) {
+  const std::pair<std::string, std::string> added = {
+      "added_tokens.json", R"({"[PAD]": 512, "<tool>": 513, "<more>": 514})"};
+  Tokenizer t = TokenizerWith(3, {added});
+  EXPECT_EQ(t.types[512], TokenType::kUserDefined);
+  for (const char* file : {"tokenizer_config.json", "special_tokens_map.json"}) {
+    t = TokenizerWith(3, {added, {file, R"({"pad_token": {"content": "[PAD]"},
+                                            "additional_special_tokens": ["<tool>"]})"}});
+    EXPECT_EQ(t.types[512], TokenType::kControl);
+    EXPECT_EQ(t.types[513], TokenType::kControl);
+    EXPECT_EQ(t.types[514], TokenType::kUserDefined);
+    EXPECT_EQ(t.pad_id, 512u);
+  }
+}
+
+// A token that the vocabulary got after the embedding was trained has no row.
+TEST(HfTokenizer, AddedTokensBehindTheLastRowAreLeftOut) {
+  std::vector<std::string> warnings;
+  const Tokenizer t = TokenizerWith(
+      1,
+      {{"added_tokens.json", R"({"<a>": 512, "[PAD]": 513, "<b>": 514})"},
+       {"special_tokens_map.json", R"({"pad_token": "[PAD]"})"}},
+      &warnings);
+  ASSERT_EQ(t.tokens.size(), 513u);
+  EXPECT_EQ(t.tokens[512], "<a>");
+  EXPECT_EQ(t.types.size(), 513u);
+  EXPECT_EQ(t.scores.size(), 513u);
+  EXPECT_FALSE(t.pad_id.has_value());
+  ASSERT_EQ(warnings.size(), 2u);  // the other one is on config.json's vocab_size
+  for (const char* word : {"'[PAD]', '<b>'", "513"}) {
+    EXPECT_NE(warnings[1].find(word), std::string::npos) << warnings[1];
+  }
 }
 
 // What can be wrong with a folder. Each case changes one file of a sound folder of three shards.
@@ -283,6 +405,11 @@ void Replace(const std::string& path, const std::string& what, const std::string
   ASSERT_NE(at, std::string::npos) << what;
   Put(path, text.replace(at, what.size(), by));
 }
+
+using std::string_literals::operator""s;
+
+std::vector<uint8_t> Zeros(size_t n) { return std::vector<uint8_t>(n); }
+std::string AsString(const std::vector<uint8_t>& bytes) { return {bytes.begin(), bytes.end()}; }
 
 constexpr char kIndex[] = "model.safetensors.index.json";
 constexpr char kShard2[] = "model-00002-of-00003.safetensors";
@@ -355,6 +482,32 @@ INSTANTIATE_TEST_SUITE_P(
                   ErrorCode::kData,
                   "config.value",
                   {kIndex, "weight_map"}},
+        FaultCase{"GptqWithoutAWord",
+                  [](const TempFolder& f) {
+                    const std::string name = "model.layers.0.self_attn.q_proj.qweight";
+                    Put(f / kShard2,
+                        AsString(testing::WriteSafetensors({{name, "I32", {2}, Zeros(8)}})));
+                  },
+                  ErrorCode::kUnsupported,
+                  "hf.feature",
+                  {kShard2, "qweight", "GPTQ"}},
+        FaultCase{"UnderTwoNames",
+                  [](const TempFolder& f) {
+                    Put(f / kShard2,
+                        AsString(testing::WriteSafetensors({{"model.norm.weight", "F32", {1}, Zeros(4)},
+                                                            {"norm.weight", "F32", {1}, Zeros(4)}})));
+                  },
+                  ErrorCode::kData,
+                  "hf.duplicate-tensor",
+                  {kShard2, "under two names", "'norm.weight'", "also as 'model.norm.weight'"}},
+        FaultCase{"OnlyABadConfig",
+                  [](const TempFolder& f) {
+                    std::remove((f / kIndex).c_str());
+                    Put(f / "config.json", "{\"model_type\": \"llama\"}\0{}"s);
+                  },
+                  ErrorCode::kData,
+                  "json.syntax",
+                  {"config.json", "byte offset 23"}},
         FaultCase{"NoConfig",
                   [](const TempFolder& f) { std::remove((f / "config.json").c_str()); },
                   ErrorCode::kData,
@@ -415,16 +568,54 @@ TEST(HfCheckpoint, BiasesAreRefusedByName) {
   Put(folder / "tokenizer.model", Text(kData + "stories260K/hf/tokenizer.model"));
   ExpectError(Caught([&] { OpenCheckpoint(folder.path()); }), ErrorCode::kUnsupported, "hf.feature",
               {"biases", "q_proj.bias"});
-  EXPECT_EQ(OpenCheckpoint(folder.path(),
-                           {.context_length = {}, .name = "", .ignore_unknown_tensors = true})
-                ->manifest()
-                .tensors.size(),
-            model->manifest().tensors.size());
 }
 
-TEST(HfCheckpoint, OneSafetensorsFileBesideItsConfig) {
-  EXPECT_EQ(GgufBytes(*OpenCheckpoint(kData + "stories260K/hf/model.safetensors")),
-            GgufBytes(*OpenCheckpoint(kData + "stories260K/hf")));
+TEST(HfCheckpoint, OneFileOfWeightsBesideItsConfig) {
+  const auto expected = GgufBytes(*OpenCheckpoint(kData + "stories260K/hf"));
+  for (const char* file : {"model.safetensors", "pytorch_model.bin"}) {
+    EXPECT_EQ(GgufBytes(*OpenCheckpoint(kData + "stories260K/hf/" + file)), expected) << file;
+    EXPECT_TRUE(CheckCheckpoint(kData + "stories260K/hf/" + file).empty()) << file;
+  }
+}
+
+TEST(HfCheckpoint, APartForTheWholeIsNamed) {
+  const TempFolder folder;
+  SaveAsHf(kData + "stories260K/meta-f32", folder.path(), {.n_shards = 3});
+  ExpectError(Caught([&] { OpenCheckpoint(folder / kShard2); }), ErrorCode::kData,
+              "index.shard-missing", {kShard2, "one of the shards", "1 of 3", "give the folder"});
+  for (const char* file : {"config.json", kIndex, "tokenizer.model"}) {
+    ExpectError(Caught([&] { OpenCheckpoint(folder / file); }), ErrorCode::kUnsupported,
+                "input.kind", {file, "give its folder: '" + folder.path() + "'"});
+  }
+}
+
+// Of what follows from one fault nothing is said.
+TEST(HfCheckpoint, OnlyRootCausesAreFound) {
+  const auto ids = [](const std::string& path) {
+    std::vector<std::string> found;
+    for (const Finding& finding : CheckCheckpoint(path)) found.push_back(finding.id);
+    return found;
+  };
+  const TempFolder folder;
+  SaveAsHf(kData + "stories260K/meta-f32", folder.path(), {.n_shards = 3});
+  const std::string shard2 = Text(folder / kShard2);
+  std::remove((folder / kShard2).c_str());
+  EXPECT_EQ(ids(folder.path()), std::vector<std::string>{"index.shard-missing"});
+  Put(folder / kShard2, shard2.substr(0, 100));
+  EXPECT_EQ(ids(folder.path()), std::vector<std::string>{"safetensors.header-length"});
+  Put(folder / kShard2, shard2);
+  Put(folder / "config.json", "{");
+  EXPECT_EQ(ids(folder.path()), std::vector<std::string>{"json.syntax"});
+  // What has another cause is found beside it.
+  Put(folder / "config.json", HfConfigOf(*OpenCheckpoint(kData + "stories260K/hf")));
+  std::remove((folder / "tokenizer.model").c_str());
+  std::remove((folder / kShard2).c_str());
+  Replace(folder / "config.json", "\"intermediate_size\": 172", "\"intermediate_size\": 171");
+  const auto all = ids(folder.path());
+  EXPECT_EQ(std::ranges::count(all, "index.shard-missing"), 1);
+  EXPECT_EQ(std::ranges::count(all, "hf.tokenizer-missing"), 1);
+  EXPECT_GE(std::ranges::count(all, "hf.tensor-shape"), 1);
+  EXPECT_EQ(std::ranges::count(all, "hf.tensor-missing"), 0);
 }
 
 }  // namespace

@@ -136,6 +136,66 @@ INSTANTIATE_TEST_SUITE_P(
                 ErrorCode::kData,
                 "config.value",
                 {"33", "4096"}},
+        Refusal{"FactorWithoutType",
+                R"({"model_type": "llama", "rope_scaling": {"factor": 4.0}})",
+                ErrorCode::kData,
+                "config.value",
+                {"rope_scaling.factor", "4.0", "rope_type"}},
+        Refusal{"TypeNull",
+                R"({"model_type": "llama", "rope_scaling": {"type": null, "factor": 4}})",
+                ErrorCode::kData,
+                "config.value",
+                {"rope_scaling.factor", "4"}},
+        Refusal{"RopeTypeNull",
+                R"({"model_type": "llama", "rope_parameters": {"rope_type": null, "low_freq_factor": 1}})",
+                ErrorCode::kData,
+                "config.value",
+                {"rope_parameters.low_freq_factor"}},
+        Refusal{"TwoScalings",
+                R"({"model_type": "llama", "rope_scaling": {"type": "linear", "factor": 4}, "rope_parameters": {"rope_type": "llama3", "factor": 8}})",
+                ErrorCode::kData,
+                "config.value",
+                {"rope_parameters"}},
+        Refusal{"PartialInside",
+                R"({"model_type": "llama", "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}})",
+                ErrorCode::kUnsupported,
+                "hf.feature",
+                {"partial_rotary_factor", "0.5"}},
+        Refusal{"Partial",
+                R"({"model_type": "llama", "partial_rotary_factor": 0.5})",
+                ErrorCode::kUnsupported,
+                "hf.feature",
+                {"partial_rotary_factor", "0.5"}},
+        Refusal{"OddHeadDim",
+                R"({"model_type": "llama", "head_dim": 65})",
+                ErrorCode::kData,
+                "config.value",
+                {"key 'head_dim'", "65", "even"}},
+        Refusal{"OddHeads",
+                R"({"model_type": "llama", "hidden_size": 99, "num_attention_heads": 33, "num_key_value_heads": 33})",
+                ErrorCode::kData,
+                "config.value",
+                {"key 'num_attention_heads'", "heads of even size, not 3"}},
+        Refusal{"Fraction",
+                R"({"model_type": "llama", "hidden_size": 4096.0})",
+                ErrorCode::kData,
+                "config.value",
+                {"hidden_size", "found 4096.0", "an integer"}},
+        Refusal{"ManyLayers",
+                R"({"model_type": "llama", "num_hidden_layers": 65535})",
+                ErrorCode::kData,
+                "config.value",
+                {"num_hidden_layers", "65535", "4096"}},
+        Refusal{"Blocks",
+                R"({"model_type": "llama", "quantization_config": {"quant_method": "fp8", "weight_block_size": [128]}})",
+                ErrorCode::kData,
+                "config.value",
+                {"weight_block_size", "two positive integers"}},
+        Refusal{"TwoBlockSizes",
+                R"({"model_type": "llama", "quantization_config": {"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {"a": {"weights": {"strategy": "block", "block_structure": [128, 128]}}, "b": {"weights": {"strategy": "block", "block_structure": [64, 128]}}}}})",
+                ErrorCode::kData,
+                "config.value",
+                {"block_structure", "one for all weights"}},
         Refusal{"Groups",
                 R"({"model_type": "llama", "num_key_value_heads": 5})",
                 ErrorCode::kData,
@@ -143,13 +203,41 @@ INSTANTIATE_TEST_SUITE_P(
                 {"num_key_value_heads", "5"}}),
     [](const auto& test) { return std::string(test.param.name); });
 
-TEST(HfTokenIds, OfAListTheFirst) {
+// What is no scaling may be said in many ways.
+TEST(HfConfig, RopeObjectsWithoutScaling) {
+  for (const char* rope :
+       {R"({"rope_theta": 7})", R"({"rope_theta": 7, "rope_type": "default"})",
+        R"({"rope_theta": 7, "type": null, "factor": null, "partial_rotary_factor": 1.0})",
+        R"({"rope_theta": 7, "rope_type": "default", "factor": 8})"}) {
+    const HfConfig config = ParseHfConfig(
+        R"({"model_type": "llama", "rope_parameters": )" + std::string(rope) + "}", "config.json");
+    EXPECT_EQ(config.rope_theta, 7) << rope;
+    EXPECT_FALSE(config.rope_linear_factor || config.rope_frequency_scaling) << rope;
+  }
+}
+
+TEST(HfConfig, BlocksOfCompressedTensors) {
+  const HfConfig config = ParseHfConfig(
+      R"({"model_type": "llama", "quantization_config": {
+            "quant_method": "compressed-tensors", "format": "float-quantized",
+            "config_groups": {"group_0": {"targets": ["Linear"], "weights": {
+              "num_bits": 8, "type": "float", "strategy": "block",
+              "block_structure": [128, 64]}}}}})",
+      "config.json");
+  ASSERT_TRUE(config.float8.has_value());
+  EXPECT_EQ(config.float8->block_rows, 128u);
+  EXPECT_EQ(config.float8->block_cols, 64u);
+}
+
+TEST(HfTokenIds, OfListsAllEndsAndTheFirstOfOthers) {
   const HfTokenIds ids = ParseHfTokenIds(
       R"({"bos_token_id": 128000, "eos_token_id": [128001, 128008], "pad_token_id": -1})",
       "g.json");
   EXPECT_EQ(ids.bos, 128000u);
-  EXPECT_EQ(ids.eos, 128001u);
+  EXPECT_EQ(ids.eos, (std::vector<uint32_t>{128001, 128008}));
   EXPECT_FALSE(ids.pad.has_value());
+  EXPECT_FALSE(ids.is_copy);
+  EXPECT_TRUE(ParseHfTokenIds(R"({"_from_model_config": true})", "g.json").is_copy);
   ExpectError(Caught([&] { ParseHfTokenIds(R"({"bos_token_id": "<s>"})", "g.json"); }),
               ErrorCode::kData, "config.value", {"bos_token_id"});
 }

@@ -89,8 +89,8 @@ TEST(ParseMetaParams, TakesNestedAndIgnoresUnknownKeys) {
   EXPECT_EQ(params.norm_eps, 1e-6);
   const ContextLength context = ContextLengthOf(params, {}, std::nullopt);
   EXPECT_EQ(context.length, 512u);
-  EXPECT_EQ(context.source, "stated by the checkpoint");
-  EXPECT_EQ(ContextLengthOf(params, {}, 33).source, "--context");
+  EXPECT_EQ(context.rule, "");
+  EXPECT_EQ(ContextLengthOf(params, {}, 33).rule, "");
   EXPECT_EQ(ContextLengthOf(params, {}, 33).length, 33u);
 }
 
@@ -164,11 +164,16 @@ TEST(ContextLengthOf, NamesItsRule) {
   MetaParams params;
   params.dim = 64;
   const auto source = [&](bool tiktoken) {
-    return ContextLengthOf(params, {tiktoken}, std::nullopt).source;
+    return ContextLengthOf(params, {tiktoken}, std::nullopt).rule;
   };
   EXPECT_EQ(source(false), "rule: llama 2 (norm_eps 1e-5)");
   params.norm_eps = 1e-6;
   EXPECT_EQ(source(false), "rule: llama 1");
+  // The first release of Llama-2-7b-chat has LLaMA 1's norm_eps and Llama 2's type.
+  const ContextLength doubtful = ContextLengthOf(params, {false, true}, std::nullopt);
+  EXPECT_EQ(doubtful.rule, "rule: llama 2 (bfloat16 weights)");
+  EXPECT_EQ(doubtful.length, 4096u);
+  EXPECT_TRUE(doubtful.is_doubtful);
   params.rope_theta = 1e6;
   EXPECT_EQ(source(false), "rule: code llama (rope_theta 1e6)");
   EXPECT_EQ(source(true), "rule: llama 3 (tiktoken)");

@@ -149,9 +149,18 @@ TEST(ReadMetaTokenizer, FindsCodeLlamasInfillTokens) {
 TEST(PadTokenizer, FillsUpToTheRows) {
   auto tokenizer = ReadMetaTokenizer(MakeSentencePieceModel({"a", "[PAD262]"}), "t",
                                      TiktokenNames::kLlama3);
-  PadTokenizer(tokenizer, 261, "t");
+  Faults faults;
+  PadTokenizer(tokenizer, 261, 100, "t", faults);
   EXPECT_EQ(tokenizer.tokens.size(), 261u);
-  PadTokenizer(tokenizer, 264, "t");
+  EXPECT_TRUE(Faults(faults).TakeFindings().empty());
+  PadTokenizer(tokenizer, 264, 3, "t.model", faults);
+  EXPECT_FALSE(faults.any());
+  const auto findings = std::move(faults).TakeFindings();
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0].id, "tokenizer.padded");
+  for (const char* word : {"t.model", "261 tokens", "264", "[PAD261]"}) {
+    EXPECT_NE(findings[0].line.find(word), std::string::npos) << findings[0].line;
+  }
   ASSERT_EQ(tokenizer.tokens.size(), 264u);
   EXPECT_EQ(tokenizer.tokens[261], "[PAD261]");
   EXPECT_EQ(tokenizer.tokens[262], "[PAD262]_");  // the piece has that text already
@@ -159,8 +168,10 @@ TEST(PadTokenizer, FillsUpToTheRows) {
   EXPECT_EQ(tokenizer.types[263], TokenType::kUnused);
   EXPECT_EQ(tokenizer.scores[263], -10000.0f);
   EXPECT_EQ(tokenizer.scores.size(), 264u);
-  ExpectError(Caught([&] { PadTokenizer(tokenizer, 263, "t.model"); }), ErrorCode::kData,
-              "tokenizer.too-long", {"t.model", "264 tokens", "263"});
+  ExpectError(Caught([&] { PadTokenizer(tokenizer, 263, 3, "t.model", faults); }),
+              ErrorCode::kData, "tokenizer.too-long", {"t.model", "264 tokens", "263"});
+  ExpectError(Caught([&] { PadTokenizer(tokenizer, 268, 3, "t.model", faults); }),
+              ErrorCode::kData, "tokenizer.too-short", {"t.model", "264 tokens", "268"});
 }
 
 // The counts are those of the GGUF files of Llama 3 in circulation.

@@ -378,8 +378,22 @@ TEST(GgufManifest, UnknownQuantizationVersionsAreRefusedWhereTheyMatter) {
   EXPECT_TRUE(MetadataFromManifest(ManifestOf(plain)).empty());
 }
 
-TEST(GgufManifest, AlignmentBelongsToTheFileAndNotToTheModel) {
-  EXPECT_EQ(ManifestOf(testing::SmallLlama(3, 64)), ManifestOf(testing::SmallLlama(1, 32)));
+TEST(GgufManifest, AlignmentIsKeptAndTheDefaultIsNotWritten) {
+  const Manifest plain = ManifestOf(testing::SmallLlama(1, 32));
+  Manifest aligned = ManifestOf(testing::SmallLlama(3, 64));
+  EXPECT_EQ(aligned.alignment, 64U);
+  const auto find = [](const Manifest& m) -> std::optional<MetadataValue> {
+    for (const MetadataEntry& entry : MetadataFromManifest(m)) {
+      if (entry.key == "general.alignment") return entry.value;
+    }
+    return std::nullopt;
+  };
+  EXPECT_EQ(find(aligned), MetadataValue::U32(64));
+  EXPECT_EQ(find(plain), std::nullopt);
+  aligned.alignment = 32;
+  EXPECT_EQ(aligned, plain);
+  // A file may state the default: it means nothing more.
+  EXPECT_EQ(ManifestOf(testing::SmallLlama().U32("general.alignment", 32)), plain);
 }
 
 TEST(GgufManifest, AKeyThatWouldAppearTwiceIsABug) {

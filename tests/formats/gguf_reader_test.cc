@@ -134,6 +134,8 @@ TEST(GgufHeader, RefusesWhatTheSpecificationForbids) {
     ExpectRefused(With([&](auto& b) { b.U32("general.alignment", bad); }), kData, "gguf.alignment",
                   {"general.alignment", std::to_string(bad)});
   }
+  ExpectRefused(With([](auto& b) { b.U32("general.alignment", 1U << 25); }), kUnsupported,
+                "gguf.limit", {"general.alignment", "33554432", "16777216"});
   ExpectRefused(With([](auto& b) { b.Key("general.alignment", 10, uint64_t{32}); }), kData,
                 "gguf.alignment", {"UINT64"});
   ExpectRefused(With([](auto& b) { b.Info("x", {}, 0, 0); }), kData, "gguf.n-dims", {"'x'"});

@@ -87,6 +87,7 @@ TEST(GgufSpecification, TheTableOfKeysIsInTheOrderOfWriting) {
   Manifest m = GgufFile(testing::InMemory(bytes)).manifest();
   m.metadata = {{"others", MetadataValue::U32(0)}};
   m.provenance = {"1", "2", "3"};
+  m.alignment = 64;
   m.spec->head_dim = 16;
   m.spec->rope_linear_factor = 2;
   Tokenizer& t = m.tokenizer;

@@ -94,7 +94,14 @@ TEST(GgufSplit, PartsMustBelongTogether) {
   };
   WriteAll();
   fs::remove(parts.Path(2));
-  Refuse(parts.Path(1), kSystem, "file.open", {"m-00002-of-00003.gguf"});
+  Refuse(parts.Path(1), kData, "gguf.part-missing",
+         {"2 of 3 parts", "m-00002-of-00003.gguf"});
+  fs::remove(parts.Path(1));
+  fs::remove(parts.Path(2));
+  Refuse(parts.Path(3), kData, "gguf.part-missing",
+         {"1 of 3 parts", "m-00001-of-00003.gguf", "m-00002-of-00003.gguf"});
+  std::ofstream(parts.Path(2)) << "version https://git-lfs.github.com/spec/v1\noid sha256:0\n";
+  Refuse(parts.Path(1), kData, "input.lfs-pointer", {"m-00002-of-00003.gguf", "LFS"});
   fs::rename(parts.Path(1), parts.Path(1) + ".gguf");
   Refuse(parts.Path(1) + ".gguf", kUnsupported, "gguf.split-name", {"-00001-of-00003.gguf"});
   parts.Write(parts.Path(2), Part(2, 5).Build());

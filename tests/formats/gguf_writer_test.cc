@@ -49,17 +49,24 @@ TEST(GgufWriter, BytesDoNotDependOnTheBands) {
 
 TEST(GgufWriter, WhatIsWrittenReadsAsTheSameModel) {
   for (const uint32_t version : {1U, 2U, 3U}) {
-    const auto bytes = SmallLlama(version, 8).Build();
-    const GgufFile before(InMemory(bytes));
-    const auto written = WriteGguf(before);
-    const GgufFile after(InMemory(written));
-    EXPECT_EQ(after.manifest(), before.manifest());
-    EXPECT_EQ(after.layout().alignment, 32U);
-    EXPECT_EQ(after.layout().data_end, written.size());
-    for (size_t i = 0; i < after.manifest().tensors.size(); ++i) {
-      EXPECT_EQ(testing::TensorBytes(after, i), testing::TensorBytes(before, i));
+    for (const uint64_t alignment : {1U, 8U, 32U, 64U, 4096U, 65536U}) {
+      SCOPED_TRACE(fmt::format("version {}, alignment {}", version, alignment));
+      const auto bytes = SmallLlama(version, alignment).Build();
+      const GgufFile before(InMemory(bytes));
+      const auto written = WriteGguf(before);
+      EXPECT_EQ(written.size(), GgufFileBytes(before.manifest()));
+      const GgufFile after(InMemory(written));
+      EXPECT_EQ(after.manifest(), before.manifest());
+      EXPECT_EQ(after.layout().alignment, alignment);
+      EXPECT_EQ(after.layout().data_end, written.size());
+      for (size_t i = 0; i < after.manifest().tensors.size(); ++i) {
+        EXPECT_EQ(after.tensor_offset(i) % alignment, 0U);
+        EXPECT_EQ(testing::TensorBytes(after, i), testing::TensorBytes(before, i));
+      }
+      EXPECT_EQ(WriteGguf(after), written);
+      const auto source = ReadGgufStream(std::make_unique<testing::MemoryStream>(bytes));
+      EXPECT_EQ(WriteGguf(*source, 300), written);
     }
-    EXPECT_EQ(WriteGguf(after), written);
   }
 }
 

@@ -27,14 +27,15 @@ Error ParseError(std::string_view text) {
 
 TEST(JsonTest, KeepsTheKindsOfNumbers) {
   const JsonValue json = ParseJson(
-      R"([0, 18446744073709551615, -1, -9223372036854775808, 1.5, 1e3, 18446744073709551616, -0])",
+      R"([0, 18446744073709551615, -1, -9223372036854775808, 1.5, 1e3, 18446744073709551616, -0,
+          1152921504606846975, 1152921504606846976, 8.0])",
       "x");
   std::vector<JsonValue> values;
   for (const auto& [key, value] : json.items()) {
     EXPECT_TRUE(key.empty());
     values.push_back(value);
   }
-  ASSERT_EQ(values.size(), 8u);
+  ASSERT_EQ(values.size(), 11u);
   EXPECT_EQ(values[0].Uint(), 0u);
   EXPECT_EQ(values[1].Uint(), UINT64_MAX);
   EXPECT_EQ(values[2].Int(), -1);
@@ -43,6 +44,12 @@ TEST(JsonTest, KeepsTheKindsOfNumbers) {
   EXPECT_EQ(values[5].kind(), JsonValue::Kind::kDouble);
   EXPECT_EQ(values[6].kind(), JsonValue::Kind::kDouble);
   EXPECT_EQ(values[7].Uint(), 0u);
+  // The last integer that fits one word of the tape, and the first of two.
+  EXPECT_EQ(values[8].Uint(), (uint64_t{1} << 60) - 1);
+  EXPECT_EQ(values[9].Uint(), uint64_t{1} << 60);
+  EXPECT_EQ(values[10].kind(), JsonValue::Kind::kDouble);
+  EXPECT_EQ(values[10].ToString(), "8.0");
+  EXPECT_EQ(values[5].ToString(), "1000.0");
 }
 
 TEST(JsonTest, WalksNestedValuesInFileOrder) {
@@ -125,9 +132,36 @@ TEST(JsonTest, RefusesBadSyntaxWithTheOffset) {
   EXPECT_EQ(ParseError(std::string("{\"a\":1}\0{\"b\":2}", 15)).id(), "json.syntax");
 }
 
+TEST(JsonTest, TheEndOfTheTextIsTheEndOfTheDocument) {
+  // A parser that takes NUL for the end sees nothing of what follows.
+  using std::string_literals::operator""s;
+  for (const std::string& text : {"{}\0"s, "{}\0{}"s, "\0{}"s, "[1,\0 2]"s, "{\"a\":1}\0garbage"s,
+                                  "{\"a\"\0:1}"s, "1\0"s, "\0"s}) {
+    const Error error = ParseError(text);
+    EXPECT_EQ(error.id(), "json.syntax") << Escaped(text);
+    const std::string place = "byte offset " + std::to_string(text.find('\0')) + ")";
+    EXPECT_NE(std::string(error.what()).find(place), std::string::npos) << error.what();
+  }
+}
+
+TEST(JsonTest, RefusesAByteOrderMarkByName) {
+  const Error error = ParseError("\xEF\xBB\xBF{}");
+  EXPECT_EQ(error.id(), "json.syntax");
+  EXPECT_NE(std::string(error.what()).find("byte order mark"), std::string::npos) << error.what();
+  EXPECT_EQ(ParseJson("[\"\xEF\xBB\xBF\"]", "x").size(), 1u);
+}
+
+TEST(JsonTest, OffsetsAreThoseOfTheFile) {
+  for (const std::string text : {"[1}", "[\"\xFF\"]", "\"\\ud800\""}) {
+    const Error error = MustFail([&] { ParseJson(text, "x", 1000); });
+    EXPECT_NE(std::string(error.what()).find("byte offset 100"), std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(JsonTest, RefusesWhatIsBeyondItsLimits) {
   std::string many = "[";
-  for (uint64_t i = 0; i < kJsonFreeValues * 5 / 4; ++i) many += "0,";
+  for (uint64_t i = 0; i < kJsonFreeValues * 3 / 2; ++i) many += "0,";
   many += "0]";
   EXPECT_EQ(ParseError(many).code(), ErrorCode::kUnsupported);
   EXPECT_EQ(ParseError(many).id(), "json.limit");

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -40,7 +41,7 @@ TEST(Safetensors, ReadsTheExample) {
   const SafetensorsTensor& a = opened.file.tensors()[0];
   EXPECT_EQ(a.name, "a");
   EXPECT_EQ(a.dtype, DType::kF16);
-  EXPECT_EQ(a.shape, (std::vector<uint64_t>{2, 3}));
+  EXPECT_TRUE(std::ranges::equal(a.shape, std::vector<uint64_t>{2, 3}));
   EXPECT_EQ(a.file_offset, 96u);
   EXPECT_EQ(opened.file.Find("a"), &a);
   EXPECT_EQ(opened.file.Find("b"), nullptr);
@@ -147,9 +148,77 @@ INSTANTIATE_TEST_SUITE_P(
                 "safetensors.trailing-bytes", "1 bytes"},
         Hostile{"MetadataNumber", File(R"({"__metadata__":{"n":1}})", 0), "safetensors.header",
                 "__metadata__"},
+        Hostile{"MetadataArray", File(R"({"__metadata__":[]})", 0), "safetensors.header",
+                "__metadata__"},
+        Hostile{"ShapeBool", One(R"("dtype":"U8","shape":[true],"data_offsets":[0,4])"),
+                "safetensors.shape", "found true"},
+        Hostile{"ShapeObject", One(R"("dtype":"U8","shape":{},"data_offsets":[0,4])"),
+                "safetensors.shape", "an object"},
+        Hostile{"ShapeBeyond64Bits",
+                One(R"("dtype":"U8","shape":[18446744073709551616],"data_offsets":[0,4])"),
+                "safetensors.shape", "1.8446744073709552e+19"},
+        Hostile{"OffsetsInWords", One(R"("dtype":"U8","shape":[4],"data_offsets":["0",4.0,9,9,9])"),
+                "safetensors.offsets", R"(found ["0", 4.0, 9, 9, …])"},
+        Hostile{"OffsetsNull", One(R"("dtype":"U8","shape":[4],"data_offsets":null)"),
+                "safetensors.offsets", "found null"},
+        Hostile{"TypeUnknown", One(R"("dtype":"F7","shape":[4],"data_offsets":[0,4])"),
+                "safetensors.dtype", "F7"},
+        Hostile{"TypeLowerCase", One(R"("dtype":"u8","shape":[4],"data_offsets":[0,4])"),
+                "safetensors.dtype", "u8"},
+        Hostile{"MemberTwice", One(R"("dtype":"U8","dtype":"I8","shape":[4],"data_offsets":[0,4])"),
+                "json.duplicate-key", "dtype"},
+        Hostile{"MemberUnknown",
+                One(R"("dtype":"U8","shape":[4],"data_offsets":[0,4],"strides":[1])"),
+                "safetensors.header", "strides"},
+        Hostile{"NameTwiceByEscape",
+                File(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
+                     R"("\u0061":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}})",
+                     4),
+                "json.duplicate-key", "'a'"},
+        // Offsets are those of the file: the header begins at byte 8.
+        Hostile{"BehindTheHeader", File("{}{}", 0), "json.syntax", "byte offset 10"},
+        Hostile{"BehindNul", File(std::string("{}\0{}", 5), 0), "json.syntax", "byte offset 10"},
+        Hostile{"NulPadding", File(std::string("{}\0\0", 4), 0), "json.syntax", "byte offset 10"},
+        Hostile{"ByteOrderMark", File("\xEF\xBB\xBF{}", 0), "json.syntax", "byte order mark"},
+        Hostile{"SpaceBefore", File(" {}", 0), "safetensors.header", "' ' before it"},
+        Hostile{"Comment", File("{/**/}", 0), "json.syntax", "byte offset 9"},
+        Hostile{"NoUtf8", File("{\"\xFF\":1}", 0), "text.utf8", "byte offset 10"},
+        Hostile{"HalfASurrogate", File(R"({"\ud800":1})", 0), "text.utf8", "byte offset 10"},
+        Hostile{"Deep", File(std::string(65, '[') + std::string(65, ']'), 0), "json.depth",
+                "byte offset 72"},
         Hostile{"LfsPointer", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
                 "input.lfs-pointer", "LFS"}),
     [](const auto& test) { return std::string(test.param.name); });
+
+// Every bit of the header flipped: an error, or a file that says something else.
+TEST(Safetensors, FlippedAnywhere) {
+  const std::string text = File(
+      R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[1],"data_offsets":[4,5]}}   )",
+      5);
+  const auto describe = [](const SafetensorsFile& file) {
+    std::string all;
+    for (const SafetensorsTensor& t : file.tensors()) {
+      all += std::string(t.name) + " " + std::string(t.dtype_name) + " " + ShapeText(t.shape) + " " +
+             std::to_string(t.file_offset) + " " + std::to_string(t.size_bytes) + "\n";
+    }
+    return all;
+  };
+  const std::string expected = describe(Opened(text).file);
+  size_t n_opened = 0;
+  for (size_t bit = 0; bit < 8 * (text.size() - 5); ++bit) {
+    std::string flipped = text;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ 1 << bit % 8);
+    try {
+      const Opened opened(flipped);
+      EXPECT_NE(describe(opened.file), expected) << "bit " << bit;
+      ++n_opened;
+    } catch (const Error& error) {
+      EXPECT_TRUE(error.code() == ErrorCode::kData || error.code() == ErrorCode::kUnsupported)
+          << error.what();
+    }
+  }
+  EXPECT_GT(n_opened, 0u);  // a letter of a name, U8 as I8
+}
 
 // Every cut of a sound file is refused.
 TEST(Safetensors, TruncatedAnywhere) {

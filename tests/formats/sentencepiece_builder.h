@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -40,6 +41,16 @@ inline std::string FivePieces() {
              "a",
              -1) +
          Piece("a", -2);
+}
+// The pieces that stand for single bytes.
+inline std::string BytePieces() {
+  std::string out;
+  for (int byte = 0; byte < 256; ++byte) {
+    char text[8];
+    std::snprintf(text, sizeof text, "<0x%02X>", byte);
+    out += Piece(text, 0, 6);
+  }
+  return out;
 }
 // Settings as Llama's own tokenizers have them.
 inline std::string LlamaSettings() {

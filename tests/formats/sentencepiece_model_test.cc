@@ -13,6 +13,7 @@ namespace {
 using testing::BytesField;
 using testing::ErrorOf;
 using testing::ExpectError;
+using testing::BytePieces;
 using testing::FivePieces;
 using testing::FloatField;
 using testing::LlamaSettings;
@@ -56,10 +57,10 @@ TEST(SentencePiece, ReadsPiecesAndTheDefaultsOfTheProto) {
 }
 
 TEST(SentencePiece, AnAbsentTypeIsNormalAndAnAbsentScoreZero) {
-  const SentencePieceModel m = Parse(BytesField(1, BytesField(1, "x")));
-  EXPECT_EQ(m.tokenizer.types[0], TokenType::kNormal);
-  EXPECT_EQ(m.tokenizer.scores[0], 0.0F);
-  EXPECT_FALSE(m.tokenizer.bos_id.has_value());  // 1 is no piece of this model
+  const SentencePieceModel m = Parse(Piece("<unk>", 5, 2) + BytesField(1, BytesField(1, "x")));
+  EXPECT_EQ(m.tokenizer.types[1], TokenType::kNormal);
+  EXPECT_EQ(m.tokenizer.scores[1], 0.0F);
+  EXPECT_FALSE(m.tokenizer.eos_id.has_value());  // 2 is no piece of this model
 }
 
 TEST(SentencePiece, ReadsSettings) {
@@ -70,7 +71,7 @@ TEST(SentencePiece, ReadsSettings) {
   const std::string normalizer =
       BytesField(1, "name") + VarintField(3, 0) + VarintField(4, 0) + VarintField(5, 0);
   const SentencePieceModel m =
-      Parse(BytesField(2, trainer) + BytesField(3, normalizer) + FivePieces());
+      Parse(BytesField(2, trainer) + BytesField(3, normalizer) + FivePieces() + BytePieces());
   EXPECT_EQ(m.algorithm, SentencePieceAlgorithm::kBpe);
   EXPECT_TRUE(m.treat_whitespace_as_suffix && m.byte_fallback);
   EXPECT_FALSE(m.add_dummy_prefix || m.remove_extra_whitespaces || m.escape_whitespaces);
@@ -81,6 +82,27 @@ TEST(SentencePiece, ReadsSettings) {
   EXPECT_EQ(m.tokenizer.eos_id, 4U);
   EXPECT_EQ(m.tokenizer.pad_id, 0U);
   EXPECT_EQ(m.tokenizer.add_space_prefix, false);
+  EXPECT_EQ(m.tokenizer.add_bos, false);  // there is none
+  EXPECT_EQ(Parse(FivePieces()).tokenizer.add_bos, true);
+}
+
+// What libsentencepiece does not load either, or llama.cpp makes nothing of.
+TEST(SentencePiece, ModelsMustHoldTogether) {
+  using std::string_literals::operator""s;
+  const std::string five = FivePieces(), bytes = BytePieces();
+  ExpectRefused(five.substr(Piece("<unk>", 0, 2).size()), "spm.unknown-piece", {"found 0"});
+  ExpectRefused(five + Piece("<u>", 0, 2), "spm.unknown-piece", {"found 2"});
+  ExpectRefused(Piece("<unk>", 0, 5) + Piece("a", 0, 5), "spm.unknown-piece", {"found 0"});
+  ExpectRefused(five + Piece("<0x0a>", 0, 6), "spm.byte-piece", {"<0x0a>"});
+  ExpectRefused(five + Piece("<0xZZ>", 0, 6), "spm.byte-piece", {"<0xZZ>"});
+  ExpectRefused(five + LlamaSettings(), "spm.byte-piece", {"0 pieces", "<0x00>"});
+  ExpectRefused(five + bytes.substr(0, bytes.size() - Piece("<0xFF>", 0, 6).size()) + LlamaSettings(),
+                "spm.byte-piece", {"255 pieces", "<0xFF>"});
+  ExpectRefused(five + Piece("a\0b"s), "spm.piece-text", {"a\\x00b", "piece 5"});
+  ExpectRefused(five + BytesField(2, VarintField(41, 5)), "spm.special-id", {"bos_id", "5"});
+  ExpectRefused(five + BytesField(2, VarintField(42, 32000)), "spm.special-id",
+                {"eos_id", "32000"});
+  EXPECT_FALSE(Parse(five + BytesField(2, VarintField(41, ~uint64_t{0}))).tokenizer.bos_id);
 }
 
 TEST(SentencePiece, UnknownFieldsAreSkipped) {
@@ -194,10 +216,11 @@ TEST(SentencePiece, OnlyLlamasWayOfTokenizingIsConverted) {
   const auto Convert = [](const std::string& bytes) {
     return ReadSentencePieceModel(AsBytes(bytes), "FILE");
   };
-  EXPECT_EQ(Convert(FivePieces() + LlamaSettings()).tokens.size(), 5U);
+  const std::string pieces = FivePieces() + BytePieces();
+  EXPECT_EQ(Convert(pieces + LlamaSettings()).tokens.size(), 261U);
   const auto Refuse = [&](const std::string& trainer, const std::string& normalizer,
                           std::string_view id, const std::string& word) {
-    const std::string bytes = FivePieces() +
+    const std::string bytes = pieces +
                               BytesField(2, VarintField(3, 2) + VarintField(35, 1) + trainer) +
                               BytesField(3, normalizer);
     EXPECT_NO_THROW(Parse(bytes));
@@ -211,7 +234,7 @@ TEST(SentencePiece, OnlyLlamasWayOfTokenizingIsConverted) {
   Refuse("", VarintField(5, 0), "spm.normalizer", "escape_whitespaces");
   Refuse("", BytesField(1, "nmt_nfkc") + BytesField(2, Charsmap(0)), "spm.normalizer", "nmt_nfkc");
   // Real models of Llama's kind have this by default, and llama.cpp does not honour it.
-  EXPECT_NO_THROW(Convert(FivePieces() + LlamaSettings() + BytesField(3, VarintField(4, 1))));
+  EXPECT_NO_THROW(Convert(pieces + LlamaSettings() + BytesField(3, VarintField(4, 1))));
 }
 
 TEST(SentencePiece, IsToldByItsFirstBytes) {

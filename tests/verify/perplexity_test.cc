@@ -416,13 +416,26 @@ TEST(Llama, FaultsOfTheModelAreNamed) {
   };
   {
     SyntheticStore store({});
-    store.mutable_manifest().tensors[store.Find(TensorRole::kFfnUp, 1)].role = TensorRole::kOther;
+    auto& tensors = store.mutable_manifest().tensors;
+    tensors.erase(tensors.begin() + static_cast<ptrdiff_t>(store.Find(TensorRole::kFfnUp, 1)));
     has(open(store), {"arch.missing-tensor", "blk.1.ffn_up.weight", "[96, 64]", "synthetic"});
   }
   {
     SyntheticStore store({});
     store.mutable_manifest().tensors[store.Find(TensorRole::kAttnK, 0)].shape = Shape{64, 32};
     has(open(store), {"arch.shape", "blk.0.attn_k.weight", "[64, 32]", "[32, 64]"});
+  }
+  // What has no place in the graph would silently not be computed.
+  for (const char* name : {"blk.1.attn_q.bias", "output.bias", "blk.0.ffn_gate_inp.weight"}) {
+    SyntheticStore store({});
+    auto& tensors = store.mutable_manifest().tensors;
+    tensors.push_back({name, TensorRole::kOther, std::nullopt, DType::kF32, Shape{64}});
+    has(open(store), {"arch.unknown-tensor", name, "f32 [64]"});
+  }
+  {
+    SyntheticStore store({});
+    store.mutable_manifest().spec->n_layers = 1;
+    has(open(store), {"arch.unknown-tensor", "blk.1.attn_norm.weight", "1 layers"});
   }
   {
     SyntheticStore store({});
