@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
 
+#include "tests/formats/gguf_builder.h"
 #include "tests/formats/testing.h"
 
 namespace quern {
