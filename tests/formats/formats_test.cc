@@ -127,14 +127,14 @@ TEST(OpenModelFile, OpensGguf) {
 
 TEST(CheckModelFile, FindsWhatDoesNotBelongThere) {
   const std::string path = QUERN_TEST_DATA "/stories260K/stories260K-f32.gguf";
-  EXPECT_TRUE(CheckModelFile(path).empty());
+  EXPECT_TRUE(CheckModelFile(path, true).empty());
   const std::string bytes = ReadWholeFile(path, 1 << 22);
   const ScratchFile longer("longer.gguf", bytes + "x");
-  const auto findings = CheckModelFile(longer.path());
+  const auto findings = CheckModelFile(longer.path(), true);
   ASSERT_EQ(findings.size(), 1U);
   EXPECT_EQ(findings[0].id, "gguf.trailing-data");
   EXPECT_NE(findings[0].line.find(longer.path()), std::string::npos);
-  ExpectError([] { CheckModelFile(QUERN_TEST_DATA); }, ErrorCode::kUnsupported, "input.kind");
+  ExpectError([] { CheckModelFile(QUERN_TEST_DATA, true); }, ErrorCode::kUnsupported, "input.kind");
 }
 
 TEST(ReadModelStream, ReadsGgufAndRefusesTheRest) {
@@ -172,7 +172,7 @@ TEST(Containers, RoundTrip) {
     StoreWalk walk(model);
     const auto written = Write(walk);
     EXPECT_EQ(DetectKind(written, ""), container.kind);
-    EXPECT_TRUE(container.check(testing::InMemory(written), nullptr).empty());
+    EXPECT_TRUE(container.check(testing::InMemory(written), true, nullptr).empty());
     const auto store = container.open(testing::InMemory(written));
     EXPECT_EQ(store->manifest(), model.manifest());
     StoreWalk again(*store);
