@@ -206,7 +206,7 @@ void BM_Forward(benchmark::State& state, DType type, Compute compute) {
   options.threads = static_cast<unsigned>(FromEnvironment("QUERN_BENCH_THREADS", 0));
   for (auto _ : state) {
     const Candidate candidate = {model.get(), store.name()};
-    benchmark::DoNotOptimize(Evaluate({&candidate, 1}, nullptr, windows, options).data());
+    benchmark::DoNotOptimize(Evaluate({&candidate, 1}, {}, windows, options).data());
   }
   // The last layer computes keys and values for all tokens, the rest for the scored ones.
   const auto tokens = static_cast<double>(n_windows * 512);
