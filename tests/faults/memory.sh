@@ -51,8 +51,13 @@ try_shape() {  # try_shape MODEL LAYERS
     bounded $limit "$model quantize -t q4_0 $flags" "$quern" -q quantize "$in" -t q4_0 $flags -o /dev/null
     bounded $limit "$model quantize -t q4_0 $flags, in pipes" "$quern" -q quantize -t q4_0 $flags \
       < <("$quern" -q convert "$in") > >(cat >/dev/null)
+    # shellcheck disable=SC2086
+    bounded $limit "$model convert -f qpack $flags" "$quern" -q convert "$in" -f qpack $flags --force -o "$work/packed"
+    # shellcheck disable=SC2086
+    bounded $limit "$model quantize from QPACK -t q4_k $flags" "$quern" -q quantize "$work/packed" -t q4_k $flags -o /dev/null
   done
-  rm -rf "$in"
+  bounded 512 "$model quantize -t q4_k --threads 64" "$quern" -q quantize "$in" -t q4_k --threads 64 -o /dev/null
+  rm -rf "$in" "$work/packed"
 }
 
 if [ "$mode" = sweep ]; then
