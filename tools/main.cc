@@ -57,11 +57,15 @@ Terminal::Options TerminalOptions(const CommonFlags& common) {
     throw UsageError("usage.flag-value",
                      "--progress takes auto, always or never, not " + Quoted(common.progress));
   }
-  const bool on_terminal = IsTerminal(STDERR_FILENO);
-  const char* no_color = std::getenv("NO_COLOR");
+  const auto environment = [](const char* name) -> std::string_view {
+    const char* value = std::getenv(name);
+    return value == nullptr ? "" : value;
+  };
+  // A dumb terminal shows escape sequences as they are.
+  const bool on_terminal = IsTerminal(STDERR_FILENO) && environment("TERM") != "dumb";
   return {.quiet = common.quiet,
           .verbose = common.verbose,
-          .color = on_terminal && !common.no_color && (no_color == nullptr || *no_color == '\0'),
+          .color = on_terminal && !common.no_color && environment("NO_COLOR").empty(),
           .progress = common.progress == "always" ||
                       (common.progress == "auto" && on_terminal && !common.quiet)};
 }
