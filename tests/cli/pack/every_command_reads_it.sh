@@ -19,3 +19,8 @@ quern check m
 quern -q quantize m -t q8_0 | cmp - <(quern -q quantize m.gguf -t q8_0)
 quern -q quantize -t q8_0 < m | cmp - <(quern -q quantize m.gguf -t q8_0)
 quern -q convert m | cmp - m.gguf
+quern -q imatrix m.gguf --text data/fixture/kjv.txt --context 128 --chunks 1 -o im.gguf
+quern -q pack im.gguf -o im
+quern imatrix --show im | cmp - <(quern imatrix --show im.gguf)
+quern -q imatrix --merge im im -o twice.gguf
+quern -q quantize m -t q4_0 --imatrix im -o with.gguf
