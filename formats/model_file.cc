@@ -75,17 +75,42 @@ std::vector<std::string> ModelFilesOf(const std::string& path) {
 std::vector<Finding> CheckModelFile(const std::string& path, bool hash_tensors,
                                     Progress* progress) {
   std::vector<Finding> findings;
-  for (const std::string& part : ModelFilesOf(path)) {
-    auto [file, container] = OpenFile(part);
-    for (Finding& finding : container.check(std::move(file), hash_tensors, progress)) {
+  const auto Add = [&](Finding finding) {
+    if (std::ranges::find(findings, finding) == findings.end())
       findings.push_back(std::move(finding));
+  };
+  // A fault may be met by every step; it hides nothing that the others find.
+  const auto Try = [&](const auto& step) {
+    try {
+      step();
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kData && error.code() != ErrorCode::kUnsupported) throw;
+      Add(FindingFrom(error));
     }
+  };
+  std::vector<std::string> parts = {path};
+  OpenFile(path);  // throws where it is no model file
+  try {
+    parts = ModelFilesOf(path);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kData && error.code() != ErrorCode::kUnsupported) throw;
+    // Opening it as a model, below, says so again.
+  }
+  for (const std::string& part : parts) {
+    Try([&] {
+      auto [file, container] = OpenFile(part);
+      for (Finding& finding : container.check(std::move(file), hash_tensors, progress)) {
+        findings.push_back(std::move(finding));
+      }
+    });
   }
   // What the header says of the model, for all parts together.
-  const auto model = OpenModelFile(path, std::nullopt);
-  for (Finding& finding : CheckModelTensors(model->manifest(), model->name())) {
-    findings.push_back(std::move(finding));
-  }
+  Try([&] {
+    const auto model = OpenModelFile(path, std::nullopt);
+    for (Finding& finding : CheckModelTensors(model->manifest(), model->name())) {
+      findings.push_back(std::move(finding));
+    }
+  });
   return findings;
 }
 

@@ -27,7 +27,7 @@ std::vector<std::string> ModelFilesOf(const std::string& path);
 // Returns every fault of the file or files of a model that can be told without looking at values:
 // padding, hashes, bytes that do not belong there, and what CheckModelTensors finds. Without
 // `hash_tensors` it leaves out what takes reading the tensors.
-// Throws: as OpenModelFile, where the file cannot be opened at all.
+// Throws: as OpenModelFile, where `path` is no file of a model.
 std::vector<Finding> CheckModelFile(const std::string& path, bool hash_tensors,
                                     Progress* progress = nullptr);
 

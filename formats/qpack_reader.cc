@@ -265,6 +265,16 @@ std::vector<Finding> CheckInOrder(const std::shared_ptr<const RandomAccessBytes>
   return findings;
 }
 
+// Reads what is behind the tensors, so that its segments are compared with their hashes.
+void ReadToEnd(const QpackBytes& bytes, uint64_t offset) {
+  Scratch buffer;
+  while (offset < bytes.size_bytes()) {
+    const uint64_t n = std::min(bytes.size_bytes() - offset, kQpackAheadBytes);
+    bytes.ReadAt(offset, buffer.Room(n));
+    offset += n;
+  }
+}
+
 }  // namespace
 
 std::vector<Finding> CheckQpack(std::shared_ptr<const RandomAccessBytes> file, bool hash_tensors,
@@ -280,12 +290,19 @@ std::vector<Finding> CheckQpack(std::shared_ptr<const RandomAccessBytes> file, b
     auto findings = bytes->CheckSegments(progress);
     if (!findings.empty()) return findings;
   }
+  std::vector<Finding> findings;
   try {
-    return CheckGgufIntegrity(GgufFile(bytes), hash_tensors, progress);
+    const GgufFile gguf(bytes);
+    findings = CheckGgufIntegrity(gguf, hash_tensors, progress);
+    if (!hash_tensors) ReadToEnd(*bytes, gguf.layout().data_end);
   } catch (const Error& error) {
-    if (error.id() != "qpack.segment") throw;
-    return bytes->CheckSegments(progress);  // There are more, perhaps.
+    if (error.code() != ErrorCode::kData && error.code() != ErrorCode::kUnsupported) throw;
+    // Nobody can read the tensors of a model that cannot be opened, and where one segment is
+    // damaged, there are more, perhaps.
+    if (!hash_tensors) findings = bytes->CheckSegments(progress);
+    if (error.id() != "qpack.segment") findings.push_back(FindingFrom(error));
   }
+  return findings;
 }
 
 }  // namespace quern

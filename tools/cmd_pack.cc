@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "formats/core/buffer_pool.h"
@@ -82,9 +83,10 @@ class PackCommand final : public Command {
   void Report(Session& session, uint64_t gguf_bytes, uint64_t packed_bytes, double seconds) const {
     if (!ModelGoesToStdout(output_)) {
       session.terminal.NoteDone([&] {
-        return fmt::format(
-            "wrote {}: {} of {} bytes, {:.1f} % saved", Escaped(output_), packed_bytes, gguf_bytes,
-            100 - 100 * static_cast<double>(packed_bytes) / static_cast<double>(gguf_bytes));
+        const double saved =
+            100 - 100 * static_cast<double>(packed_bytes) / static_cast<double>(gguf_bytes);
+        return fmt::format("wrote {}: {} of {} bytes, {:.1f} % {}", Escaped(output_), packed_bytes,
+                           gguf_bytes, std::abs(saved), saved < 0 ? "longer" : "saved");
       });
     }
     if (!session.wants_json()) return;

@@ -1,5 +1,7 @@
-// qpack_sizes [GGUF...]: prints a table of sizes: the files given, and Gaussian weights in every
-// type: as they are, packed at each level, the entropy bound, and plain zstd at levels 3 and 19.
+// qpack_sizes [--check] [GGUF...]: prints a table of sizes: the files given, and Gaussian weights
+// in every type: as they are, packed at each level, the entropy bound, and plain zstd at levels 3
+// and 19. With --check it leaves out what takes long, and fails where QPACK is not what it
+// promises: at most 1 % over the bound, at most 0.1 % longer than the GGUF, and of bf16 28 % saved.
 //
 // The bound is the order-0 entropy of the bytes of each field of each tensor (of each plane of
 // numbers), as if every byte were coded by itself in as many bits as it is worth. In brackets the
@@ -79,18 +81,25 @@ size_t ZstdBytes(const Bytes& gguf, int level) {
   return ZSTD_compress(out.data(), out.size(), gguf.data(), gguf.size(), level);
 }
 
-void PrintRow(const std::string& name, const Bytes& gguf) {
+// Prints a row; returns false if it breaks a promise.
+bool PrintRow(const std::string& name, const Bytes& gguf, bool is_check) {
   const auto Percent = [&](auto bytes) {
     return 100 * static_cast<double>(bytes) / static_cast<double>(gguf.size());
   };
   const Bound bound = BoundOf(gguf);
   const size_t packed = PackedBytes(gguf, 1);
-  fmt::print("| {} | {} | {:.2f} | {:.2f} ({:.2f}) | {:+.2f} | {:.2f} | {:.2f} | {:.2f} |\n", name,
-             gguf.size(), Percent(packed), Percent(bound.bytes), Percent(bound.with_stored),
-             100 * (static_cast<double>(packed) / bound.with_stored - 1),
-             Percent(PackedBytes(gguf, 3)), Percent(ZstdBytes(gguf, 3)),
-             Percent(ZstdBytes(gguf, 19)));
+  const double over = 100 * (static_cast<double>(packed) / bound.with_stored - 1);
+  fmt::print("| {} | {} | {:.2f} | {:.2f} ({:.2f}) | {:+.2f} |", name, gguf.size(),
+             Percent(packed), Percent(bound.bytes), Percent(bound.with_stored), over);
+  if (!is_check) {
+    fmt::print(" {:.2f} | {:.2f} | {:.2f} |", Percent(PackedBytes(gguf, 3)),
+               Percent(ZstdBytes(gguf, 3)), Percent(ZstdBytes(gguf, 19)));
+  }
+  const double most = name.find("bf16") == std::string::npos ? 100.1 : 72;
+  const bool is_kept = over <= 1 && Percent(packed) <= most;
+  fmt::print("{}\n", is_kept ? "" : " <- too long");
   std::fflush(stdout);
+  return is_kept;
 }
 
 }  // namespace
@@ -98,15 +107,19 @@ void PrintRow(const std::string& name, const Bytes& gguf) {
 
 int main(int argc, char** argv) {
   using namespace quern;
-  fmt::print(
-      "| model | raw bytes | packed, % | entropy (or stored), % | packed over it, % | --level 3, % "
-      "| "
-      "zstd -3, % | zstd -19, % |\n|---|---|---|---|---|---|---|---|\n");
-  for (int i = 1; i < argc; ++i) {
+  const bool is_check = argc > 1 && std::string_view(argv[1]) == "--check";
+  fmt::print("| model | raw bytes | packed, % | entropy (or stored), % | packed over it, % |{}\n",
+             is_check ? "" : " --level 3, % | zstd -3, % | zstd -19, % |");
+  fmt::print("|---|---|---|---|---|{}\n", is_check ? "" : "---|---|---|");
+  bool is_kept = true;
+  for (int i = is_check ? 2 : 1; i < argc; ++i) {
     const std::string text = ReadWholeFile(argv[i], uint64_t{1} << 30);
-    PrintRow(std::filesystem::path(argv[i]).filename().string(), Bytes(text.begin(), text.end()));
+    const std::string name = std::filesystem::path(argv[i]).stem().string();
+    is_kept &= PrintRow(name, Bytes(text.begin(), text.end()), is_check);
   }
   for (const BlockCodec* codec : AllCodecs()) {
-    PrintRow("Gaussian " + std::string(NameOf(codec->type)), GaussianModel(codec->type, 256));
+    is_kept &= PrintRow("Gaussian " + std::string(NameOf(codec->type)),
+                        GaussianModel(codec->type, 256), is_check);
   }
+  return is_check && !is_kept ? 1 : 0;
 }

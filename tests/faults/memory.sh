@@ -51,13 +51,22 @@ try_shape() {  # try_shape MODEL LAYERS
     bounded $limit "$model quantize -t q4_0 $flags" "$quern" -q quantize "$in" -t q4_0 $flags -o /dev/null
     bounded $limit "$model quantize -t q4_0 $flags, in pipes" "$quern" -q quantize -t q4_0 $flags \
       < <("$quern" -q convert "$in") > >(cat >/dev/null)
-    # shellcheck disable=SC2086
-    bounded $limit "$model convert -f qpack $flags" "$quern" -q convert "$in" -f qpack $flags --force -o "$work/packed"
-    # shellcheck disable=SC2086
-    bounded $limit "$model quantize from QPACK -t q4_k $flags" "$quern" -q quantize "$work/packed" -t q4_k $flags -o /dev/null
   done
   bounded 512 "$model quantize -t q4_k --threads 64" "$quern" -q quantize "$in" -t q4_k --threads 64 -o /dev/null
-  rm -rf "$in" "$work/packed"
+  # Packing and unpacking, with more threads than the budget has room for.
+  flags="--memory 128MiB --threads 64"
+  # shellcheck disable=SC2086
+  {
+    bounded 256 "$model quantize -t q8_0 -f qpack $flags" "$quern" -q quantize "$in" -t q8_0 -f qpack $flags -o "$work/q8_0.qpack"
+    bounded 256 "$model convert $flags, of a QPACK" "$quern" -q convert "$work/q8_0.qpack" $flags -o /dev/null
+    bounded 256 "$model unpack $flags" "$quern" -q unpack "$work/q8_0.qpack" $flags -o "$work/q8_0.gguf"
+    bounded 256 "$model check $flags, of a QPACK" "$quern" -q check "$work/q8_0.qpack" $flags
+    for level in 1 3; do
+      bounded 128 "$model pack --level $level --memory 64MiB --threads 64" \
+        "$quern" -q pack --level $level --memory 64MiB --threads 64 "$work/q8_0.gguf" -o /dev/null
+    done
+  }
+  rm -rf "$in" "$work"/q8_0.*
 }
 
 if [ "$mode" = sweep ]; then

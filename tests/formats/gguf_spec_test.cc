@@ -58,13 +58,14 @@ TEST(GgufSpecification, TheWorkedExampleIsReadAndWritten) {
 
 TEST(GgufSpecification, TheWorkedTrailerIsReadAndWritten) {
   const auto bytes = HexBlock(1);
-  ASSERT_EQ(bytes.size(), 208U);
+  ASSERT_EQ(bytes.size(), 216U);
   const GgufFile file(testing::InMemory(bytes));
   EXPECT_TRUE(CheckGgufIntegrity(file).empty());
   // The hashes as the table has them, computed with xxHash's own program.
-  EXPECT_EQ(file.layout().trailer_key, 0x853b975076436ec8U);
-  EXPECT_EQ(FindTrailer(bytes), (IntegrityTrailer{0xd83cfa41386d90ed, {0x4de8d78f7134f4b7}}));
-  EXPECT_EQ(LoadLE<uint64_t>(&bytes[0xC8]), 0x3179daded5f2c6fcU);
+  EXPECT_EQ(file.layout().trailer_key, 0xad662f6c457006b6U);
+  EXPECT_EQ(FindTrailer(bytes), (IntegrityTrailer{0xf5a4bcdfcba92c8f, 0x926fffe97615c6d4,
+                                                  {0x4de8d78f7134f4b7}}));
+  EXPECT_EQ(LoadLE<uint64_t>(&bytes[0xD0]), 0x742cdec78ca057a1U);
   std::vector<uint8_t> out;
   const auto sink = MakeGgufWriter(std::make_unique<testing::VectorOutput>(out), {.trailer = true});
   sink->Begin(file.manifest());

@@ -60,6 +60,59 @@ GgufBuilder Part(uint16_t index, size_t n_first, uint32_t version = 3) {
   return b;
 }
 
+// Returns the same with an integrity trailer.
+Bytes SealedPart(uint16_t index) {
+  const Bytes plain = Part(index, 5).Build();
+  const GgufHeader header = ReadGgufHeader(*testing::InMemory(plain));
+  const GgufFile file(testing::InMemory(plain));
+  Manifest m;
+  m.metadata = header.metadata;
+  m.tensors = header.tensors;
+  std::erase_if(m.metadata, [](const MetadataEntry& entry) {
+    return entry.key == "general.quantization_version" || entry.key == kGgufAlignmentKey;
+  });
+  m.alignment = static_cast<uint32_t>(header.alignment);
+  Bytes out;
+  const auto sink = MakeGgufWriter(std::make_unique<testing::VectorOutput>(out), {.trailer = true});
+  sink->Begin(m);
+  for (size_t i = 0; i < m.tensors.size(); ++i) {
+    sink->Put({i, 0, m.tensors[i].rows(), testing::TensorBytes(file, i)});
+  }
+  sink->Finish();
+  return out;
+}
+
+// Each part is compared with its own trailer; those without one are taken as they are.
+TEST(GgufSplit, EachPartIsComparedWithItsTrailer) {
+  const Parts parts("sealed");
+  parts.Write(parts.Path(1), SealedPart(0));
+  parts.Write(parts.Path(2), SealedPart(1));
+  parts.Write(parts.Path(3), Part(2, 5).Build());
+  const auto Walk = [&] { testing::WriteGguf(*OpenModelFile(parts.Path(1)), 200); };
+  EXPECT_FALSE(testing::ErrorOf(Walk).has_value());
+  EXPECT_TRUE(CheckModelFile(parts.Path(3), true).empty());
+
+  Bytes second = SealedPart(1);
+  const GgufFile file(testing::InMemory(second));
+  const std::string name = file.manifest().tensors[2].name;
+  second[file.tensor_offset(2)] ^= 1;
+  parts.Write(parts.Path(2), second);
+  ExpectError(Walk, ErrorCode::kData, "trailer.tensor", {name, "00002-of-00003"});
+  const auto store = OpenModelFile(parts.Path(1));
+  testing::TensorBytes(*store, 5 + 1);
+  ExpectError([&] { testing::TensorBytes(*store, 5 + 2); }, ErrorCode::kData, "trailer.tensor",
+              {name});
+  const auto findings = CheckModelFile(parts.Path(1), true);
+  ASSERT_EQ(findings.size(), 1U);
+  EXPECT_EQ(findings[0].tensor, name);
+
+  // The trailer itself.
+  second = SealedPart(1);
+  second[second.size() - 20] ^= 1;
+  parts.Write(parts.Path(2), second);
+  ExpectError(Walk, ErrorCode::kData, "trailer.damaged", {"00002-of-00003"});
+}
+
 TEST(GgufSplit, ReadsAsTheWholeModelFromAnyPart) {
   const Bytes whole_bytes = testing::SmallLlama().Build();
   const GgufFile whole(testing::InMemory(whole_bytes));

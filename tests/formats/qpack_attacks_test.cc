@@ -175,6 +175,8 @@ void ExpectRefused(const Qpack& qpack, const std::set<std::string>& ids) {
     Bytes buffer(1 << 16);
     while (stream->Read(buffer) != 0) {
     }
+    // What is sound as bytes is refused as a model.
+    ReadQpackStream(std::make_unique<testing::MemoryStream>(bytes));
   });
   Refused("check", [&] {
     for (const Finding& finding : CheckQpack(InMemory(bytes))) {
@@ -209,9 +211,9 @@ TEST(QpackAttacks, HeaderBomb) {
   ExpectRefused(qpack, {"qpack.header-bomb"});
 }
 
-// A key or tensor info with which a header ends that is refused for it, when all else was read.
+// Ends a header with a tensor info that it is refused for, when all else was read.
 testing::GgufBuilder& EndBadly(testing::GgufBuilder& b) {
-  return b.Info("bad", {1, 1, 1, 1, 1, 1, 1, 1, 1}, 24, 0);
+  return b.Info("bad", {0, 1, 1, 1, 1, 1, 1, 1, 1}, 24, 0);
 }
 
 TEST(QpackAttacks, LongHeadersThatEndBadly) {
@@ -313,11 +315,13 @@ TEST(QpackAttacks, APieceOfAnotherLength) {
 TEST(QpackAttacks, PlanesThatAreNotOfTheirLength) {
   const Bytes raw(4096, 7);
   const Segment sound = Segment::Frame(raw, FrameOf(raw));
+  // The directory too has a payload that is longer than any piece.
   const auto Refuse = [&](const auto& change) {
     Qpack qpack = Sound();
     qpack.segments[2] = sound;
     change(qpack.segments[2]);
-    ExpectRefused(qpack, {"qpack.segment"});
+    const bool is_longer = qpack.segments[2].payload.size() > raw.size();
+    ExpectRefused(qpack, {"qpack.segment", is_longer ? "qpack.directory" : "qpack.segment"});
   };
   for (const uint32_t entry : {0u, 4095u, 4096u, 4097u, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFFFu}) {
     Refuse([&](Segment& segment) { StoreLE(segment.payload.data(), entry); });
@@ -467,7 +471,7 @@ Bytes Sealed(const IntegrityTrailer* forged = nullptr) {
   sink->Put({1, 0, 1, testing::Pattern(64, 2)});
   sink->Finish();
   if (forged != nullptr) {
-    out.resize(out.size() - TrailerBytes(2));
+    out.erase(out.end() - ptrdiff_t{TrailerBytes(2)}, out.end());
     const auto trailer = EncodeTrailer(*forged);
     out.insert(out.end(), trailer.begin(), trailer.end());
   }

@@ -324,6 +324,16 @@ TEST(Qpack, EveryTruncationIsFound) {
   ExpectError([&] { Unpacked(longer); }, ErrorCode::kData, "qpack.directory");
 }
 
+// Returns where in a QPACK segment `index` begins, by its directory.
+uint64_t QpackOffsetOf(const Bytes& qpack, size_t index) {
+  const uint64_t n = LoadLE<uint64_t>(&qpack[qpack.size() - 24]);
+  uint64_t offset = kQpackPrologueBytes;
+  for (size_t i = 0; i < index; ++i) {
+    offset += LoadLE<uint32_t>(&qpack[qpack.size() - kQpackFooterBytes - 4 * (n - i)]);
+  }
+  return offset;
+}
+
 TEST(Qpack, EveryDamagedSegmentIsAFinding) {
   const Bytes gguf = testing::EveryType(300).Build();
   Bytes qpack = Packed(gguf, kSmallSegments);
@@ -340,6 +350,29 @@ TEST(Qpack, EveryDamagedSegmentIsAFinding) {
     n_damaged += ErrorOf([&] { testing::TensorBytes(*store, i); }).has_value() ? 1 : 0;
   }
   EXPECT_EQ(n_damaged, 2U);
+}
+
+// Where somebody else looks at the tensors, all other segments are read; where nobody can, all.
+TEST(Qpack, ChecksWhatNoTensorHas) {
+  Bytes gguf = testing::GgufBuilder().Tensor("t", {1 << 16}, 24, testing::Pattern(1 << 16)).Build();
+  gguf.resize(gguf.size() + kMaxTrailerBytes + (1 << 20), 7);
+  Bytes qpack = Packed(gguf, kSmallSegments);
+  const auto HasDamage = [&] {
+    for (const Finding& finding : CheckQpack(InMemory(qpack), /*hash_tensors=*/false)) {
+      if (finding.id == "qpack.segment") return true;
+    }
+    return false;
+  };
+  EXPECT_FALSE(HasDamage());
+  qpack[QpackOffsetOf(qpack, 20)] ^= 1;  // the tail begins with segment 17 or 18
+  EXPECT_TRUE(HasDamage());
+
+  Bytes unknown = testing::EveryType(300).Build();
+  unknown[AsText(unknown).find("q4_k") + 4 + 4 + 8] = 200;  // the type
+  qpack = Packed(unknown, kSmallSegments);
+  EXPECT_FALSE(HasDamage());
+  qpack[QpackOffsetOf(qpack, 30)] ^= 1;
+  EXPECT_TRUE(HasDamage());
 }
 
 // Where the directory is gone, a check reads on in order, to name the tensor at which the file

@@ -1,8 +1,8 @@
 #!/bin/bash
 # gguf_readers.sh QUERN FOLDER
 # Other parsers of GGUF read a file with an integrity trailer as they read the same file without: npm's
-# @huggingface/gguf and PyPI's gguf, fetched into FOLDER. Each is skipped aloud where its registry does not answer;
-# exits with 77 where both are.
+# @huggingface/gguf and PyPI's gguf, fetched into FOLDER; and what PyPI's tools make of such a file is told from damage.
+# Each is skipped aloud where its registry does not answer; exits with 77 where both are.
 set -eu -o pipefail
 quern=$(realpath "$1")
 mkdir -p "$2"
@@ -76,6 +76,29 @@ for tensor in reader.tensors:
 PY
   done
   compare pypi
+
+  # Written anew, with and without changes: no damage, and every pass takes the file.
+  bin=$folder/pypi-$pypi_version/bin
+  for change in "" "--general-name other"; do
+    rm -f "$work/new.gguf"
+    # shellcheck disable=SC2086 # the option and its value are words
+    "$bin/gguf-new-metadata" $change "$work/with.gguf" "$work/new.gguf" >/dev/null 2>&1 </dev/null
+    "$quern" check "$work/new.gguf" >"$work/found" || fail "a file written anew is called damaged"
+    grep -q 'trailer\.rewritten' "$work/found" || fail "nothing says that the file was written anew"
+    "$quern" -q convert "$work/new.gguf" -o /dev/null || fail "a file written anew is refused"
+  done
+  # Edited in place: not taken for weights that were damaged, and of use to who edited it.
+  "$bin/gguf-set-metadata" --force "$work/with.gguf" llama.context_length 384 >/dev/null 2>&1
+  "$quern" check "$work/with.gguf" >"$work/found" && fail "an edit in place is not found"
+  [ "$(grep -c '^error' "$work/found")" = 1 ] && grep -q 'trailer\.metadata' "$work/found" ||
+    fail "an edit in place is not told from damage"
+  code=0
+  "$quern" -q convert "$work/with.gguf" -o "$work/edited.gguf" 2>/dev/null || code=$?
+  [ $code = 3 ] && [ ! -e "$work/edited.gguf" ] || fail "an edit in place is taken without a word"
+  "$quern" -q convert --trust-metadata "$work/with.gguf" -o "$work/edited.gguf"
+  "$quern" check "$work/edited.gguf" | grep -q ': sound$' || fail "what --trust-metadata writes is not sound"
+  "$quern" inspect "$work/edited.gguf" | grep -q '^context *384' || fail "--trust-metadata loses the edit"
+  echo "pypi: files written anew and edited in place are told from damage"
 else
   echo "skipped: PyPI's gguf, pip does not answer" >&2
 fi

@@ -68,6 +68,26 @@ TEST(CheckWeights, NamesTypesItCannotDecode) {
   EXPECT_EQ(findings[0].severity, Finding::Severity::kNote);
 }
 
+// What nobody decodes is read too: its bytes may be damaged.
+TEST(CheckWeights, ReadsTypesItCannotDecode) {
+  MemoryStore store;
+  store.Add("i", DType::kI32, Shape{4}, std::vector<uint8_t>(16));
+  store.unreadable = "i";
+  const auto findings = CheckWeights(store, {});
+  ASSERT_EQ(findings.size(), 2u);
+  EXPECT_EQ(findings[0].id, "zip.crc");
+}
+
+// A damaged segment of a QPACK keeps all tensors in it from being read, with one message.
+TEST(CheckWeights, SaysOnceWhatKeepsManyFromBeingRead) {
+  MemoryStore store;
+  for (const char* name : {"a", "b", "c"}) store.AddF32(name, 2, 2, {});
+  store.all_unreadable = true;
+  const auto findings = CheckWeights(store, {});
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0].id, "zip.crc");
+}
+
 TEST(CheckWeights, SaysWhatMemoryItNeeds) {
   MemoryStore store;
   store.AddF32("a", 2, 2, {});

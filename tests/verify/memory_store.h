@@ -12,7 +12,7 @@
 
 namespace quern {
 
-// Reading tensor `unreadable` fails.
+// Reading tensor `unreadable` fails; reading any of them, where all are.
 class MemoryStore final : public TensorStore {
  public:
   void Add(const std::string& name, DType dtype, Shape shape, std::vector<uint8_t> bytes) {
@@ -41,6 +41,7 @@ class MemoryStore final : public TensorStore {
     if (manifest_.tensors[tensor].name == unreadable) {
       throw DataError("zip.crc", "wrong sum").File(name_).Where("tensor " + unreadable);
     }
+    if (all_unreadable) throw DataError("zip.crc", "wrong sum").File(name_);
     const uint64_t row_bytes = manifest_.tensors[tensor].row_bytes();
     std::memcpy(out.data(), bytes_[tensor].data() + begin * row_bytes, count * row_bytes);
   }
@@ -48,6 +49,7 @@ class MemoryStore final : public TensorStore {
     return {"shard.pth", 1000 + row * 10 + col};
   }
   std::string unreadable;
+  bool all_unreadable = false;
 
  private:
   Manifest manifest_;
