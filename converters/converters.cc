@@ -156,12 +156,15 @@ std::vector<std::string> ShardsOf(const std::string& path) {
 bool IsLoneShard(const std::string& path) {
   const FileKind kind = DetectKind(path);
   if (kind != FileKind::kTorchZip && kind != FileKind::kSafetensors) return false;
-  const fs::path parent = fs::path(path).parent_path();
-  const std::string folder = parent.empty() ? "." : parent.string();
-  const bool is_torch = kind == FileKind::kTorchZip;
-  const fs::path description = fs::path(folder) / (is_torch ? "params.json" : "config.json");
-  if (!IsFile(description.string())) return true;
-  return ShardsOf(folder).size() > 1;
+  const std::string folder = FolderOf(path).empty() ? "." : FolderOf(path);
+  const bool has_params =
+      kind == FileKind::kTorchZip && IsFile(JoinPath(folder, "params.json"));
+  if (!has_params && !IsHfPath(path)) return true;
+  const std::vector<std::string> shards = ShardsOf(folder);
+  const auto is_same = [&](const std::string& shard) {
+    return fs::path(shard).filename() == fs::path(path).filename();
+  };
+  return shards.size() > 1 && std::ranges::any_of(shards, is_same);
 }
 
 std::vector<std::string> InputFilesOf(const std::string& path) {
