@@ -11,6 +11,7 @@
 #include "converters/converters.h"
 #include "converters/faults.h"
 #include "converters/hf_folder.h"
+#include "converters/paths.h"
 #include "converters/side_file.h"
 #include "formats/core/file.h"
 
@@ -68,13 +69,9 @@ struct Task {
   Checklist list;
 };
 
-std::string Join(const std::string& folder, std::string_view name) {
-  return (fs::path(folder) / name).string();
-}
-
 bool HasChecklist(const std::string& folder) {
   std::error_code error;
-  return fs::exists(Join(folder, kChecklist), error);
+  return fs::exists(JoinPath(folder, kChecklist), error);
 }
 
 // A checklist that cannot be read is a fault.
@@ -108,7 +105,7 @@ class Verifier {
     std::set<std::string> paths;
     for (const Task& task : tasks) {
       for (const ChecklistEntry& entry : task.list.entries) {
-        paths.insert(Join(task.folder, entry.file));
+        paths.insert(JoinPath(task.folder, entry.file));
       }
     }
     uint64_t total_bytes = 0;
@@ -131,7 +128,7 @@ class Verifier {
 
  private:
   void VerifyEntry(const Task& task, const ChecklistEntry& entry) {
-    const std::string path = Join(task.folder, entry.file);
+    const std::string path = JoinPath(task.folder, entry.file);
     const auto [listed, is_new] = listed_.emplace(path, entry.md5);
     if (!is_new) {
       if (listed->second != entry.md5) faults_.Add(Contradiction(task, entry, listed->second));
@@ -186,7 +183,7 @@ class Verifier {
 
 // Returns an error for each file of weights that checklist.chk, if it could be read, does not list.
 std::vector<Error> UnlistedShards(const std::string& folder, const std::vector<Task>& tasks) {
-  const std::string path = Join(folder, kChecklist);
+  const std::string path = JoinPath(folder, kChecklist);
   const auto task =
       std::ranges::find_if(tasks, [&](const Task& t) { return t.path == path; });
   if (task == tasks.end()) return {};
@@ -226,8 +223,8 @@ Checklist ParseChecklist(std::string_view text) {
 
 std::vector<std::string> ChecklistPaths(const std::string& folder) {
   std::vector<std::string> paths;
-  for (std::string path : {Join(folder, kChecklist), Join(folder, "tokenizer_checklist.chk"),
-                           Join(Join(folder, ".."), "tokenizer_checklist.chk")}) {
+  for (std::string path : {JoinPath(folder, kChecklist), JoinPath(folder, "tokenizer_checklist.chk"),
+                           JoinPath(JoinPath(folder, ".."), "tokenizer_checklist.chk")}) {
     std::error_code error;
     if (fs::exists(path, error)) paths.push_back(std::move(path));
   }
@@ -245,7 +242,9 @@ std::vector<Finding> VerifyChecklist(const std::string& folder, Progress* progre
 
 void RequireChecklist(const std::string& folder, Log& log, Progress* progress) {
   if (!HasChecklist(folder)) {
-    throw NoChecklist(folder).Expected("checklist.chk, as Meta's releases have it");
+    throw NoChecklist(folder)
+        .Expected("checklist.chk, as Meta's releases have it")
+        .Hint("fetch checklist.chk from the release, or convert without --verify");
   }
   Faults faults;
   const std::vector<Task> tasks = ReadTasks(folder, faults);

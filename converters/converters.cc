@@ -65,14 +65,33 @@ constexpr std::array<OtherLayout, 3> kOtherLayouts = {{
     {".metadata", "a distributed checkpoint of torch.distributed"},
 }};
 
-// Returns nothing where the archive is malformed: CheckCheckpoint, which opens it as a checkpoint,
-// says so.
-std::optional<ZipArchive> OpenArchive(const InputFile& file) {
+// Returns what `open` opens, or nothing where the file is malformed: CheckCheckpoint says so.
+template <typename Open>
+auto IfSound(const Open& open) -> std::optional<decltype(open())> {
   try {
-    return ZipArchive::Open(file);
+    return open();
   } catch (const Error& error) {
     if (error.code() == ErrorCode::kSystem) throw;
     return std::nullopt;
+  }
+}
+
+// Compares the sums of one zip archive.
+void CheckSumsOf(const std::string& path, Progress* progress, Faults& faults) {
+  const InputFile file(path);
+  // As a checkpoint it knows which tensor an entry is of; where only its pickle is damaged, the
+  // archive still has sums.
+  const auto checkpoint =
+      IfSound([&] { return TorchCheckpoint::Open(file, {.verify_crc = false}); });
+  const auto alone = IfSound([&] { return ZipArchive::Open(file); });
+  if (!alone) return;
+  const ZipArchive& archive = checkpoint ? checkpoint->archive() : *alone;
+  if (!archive.has_sums()) return faults.Warn(NoZipSums(path));
+  for (const ZipEntry& entry : archive.entries()) {
+    if (entry.method == 0) {
+      faults.Try([&] { checkpoint ? checkpoint->VerifyCrc(entry) : archive.VerifyCrc(entry); });
+    }
+    if (progress) progress->Advance(entry.size_bytes);
   }
 }
 
@@ -156,12 +175,15 @@ std::vector<std::string> ShardsOf(const std::string& path) {
 bool IsLoneShard(const std::string& path) {
   const FileKind kind = DetectKind(path);
   if (kind != FileKind::kTorchZip && kind != FileKind::kSafetensors) return false;
-  const fs::path parent = fs::path(path).parent_path();
-  const std::string folder = parent.empty() ? "." : parent.string();
-  const bool is_torch = kind == FileKind::kTorchZip;
-  const fs::path description = fs::path(folder) / (is_torch ? "params.json" : "config.json");
-  if (!IsFile(description.string())) return true;
-  return ShardsOf(folder).size() > 1;
+  const std::string folder = FolderOf(path).empty() ? "." : FolderOf(path);
+  const bool has_params =
+      kind == FileKind::kTorchZip && IsFile(JoinPath(folder, "params.json"));
+  if (!has_params && !IsHfPath(path)) return true;
+  const std::vector<std::string> shards = ShardsOf(folder);
+  const auto is_same = [&](const std::string& shard) {
+    return fs::path(shard).filename() == fs::path(path).filename();
+  };
+  return shards.size() > 1 && std::ranges::any_of(shards, is_same);
 }
 
 std::vector<std::string> InputFilesOf(const std::string& path) {
@@ -234,15 +256,8 @@ std::vector<Finding> CheckSums(const std::string& path, Progress* progress) {
   Faults faults;
   for (const std::string& shard : shards) {
     faults.Try([&] {
-      if (DetectKind(shard) != FileKind::kTorchZip) return;  // safetensors has no sums
-      const InputFile file(shard);
-      const std::optional<ZipArchive> archive = OpenArchive(file);
-      if (!archive) return;
-      if (!archive->has_sums()) return faults.Warn(NoZipSums(shard));
-      for (const ZipEntry& entry : archive->entries()) {
-        if (entry.method == 0) faults.Try([&] { archive->VerifyCrc(entry); });
-        if (progress) progress->Advance(entry.size_bytes);
-      }
+      // safetensors has no sums.
+      if (DetectKind(shard) == FileKind::kTorchZip) CheckSumsOf(shard, progress, faults);
     });
   }
   if (progress && total_bytes > 0) progress->End();

@@ -58,12 +58,13 @@ ZipArchive OpenArchive(const RandomAccessBytes& bytes) {
     if (error.id() != "zip.eocd") throw;
     const auto cut = FindTorchCut(bytes);
     if (!cut) throw;
-    std::string where;
-    if (!cut->entry.empty()) where = "in entry " + Quoted(cut->entry);
-    if (!cut->tensor.empty()) where += ", tensor " + Quoted(cut->tensor);
-    throw DataError("zip.eocd", "file is cut off (no end of central directory record)")
-        .File(Escaped(bytes.name(), 4096))
-        .Where(where)
+    Error cut_off = DataError("zip.eocd", "file is cut off (no end of central directory record)");
+    const std::string where = cut->entry.empty() ? "" : "in entry " + Quoted(cut->entry);
+    if (cut->tensor.empty())
+      cut_off.Where(where);
+    else
+      cut_off.Tensor(cut->tensor, where);
+    throw cut_off.File(Escaped(bytes.name(), 4096))
         .Offset(bytes.size_bytes())
         .Found(fmt::format("{} bytes", bytes.size_bytes()))
         .Expected(fmt::format("at least {} bytes", cut->expected_bytes))
@@ -208,7 +209,7 @@ TorchCheckpoint TorchCheckpoint::Open(const RandomAccessBytes& bytes,
   if (twice != by_name.end()) {
     throw DataError("torch.duplicate-tensor", "two tensors have the same name")
         .File(Escaped(bytes.name(), 4096))
-        .Where("tensor " + Quoted(tensors[*twice].name))
+        .Tensor(tensors[*twice].name)
         .Hint("names are compared without what training wrappers put into them");
   }
   checkpoint.sums_ = std::make_unique<Sum[]>(checkpoint.storages_.size());
@@ -256,9 +257,29 @@ void TorchCheckpoint::AddToSum(size_t storage, uint64_t begin, ByteView bytes) c
   if (sum.n_bytes != storages_[storage].size_bytes) return;
   const uint32_t crc32 = sum.crc32;
   sum.n_bytes = sum.crc32 = 0;  // whoever reads it again is told again
-  archive_.CheckCrc(*archive_.Find(storages_[storage].entry), crc32);
+  const ZipEntry& entry = *archive_.Find(storages_[storage].entry);
+  NamingTensor(entry, [&] { archive_.CheckCrc(entry, crc32); });
   sum.n_bytes = storages_[storage].size_bytes;
   sum.verified = true;
+}
+
+template <typename Check>
+void TorchCheckpoint::NamingTensor(const ZipEntry& entry, const Check& check) const {
+  try {
+    check();
+  } catch (Error& error) {
+    const auto tensor = std::ranges::find_if(tensors_, [&](const TorchTensor& t) {
+      return storages_[t.storage].entry == entry.name;
+    });
+    if (error.id() == "zip.crc" && tensor != tensors_.end()) {
+      error.Tensor(tensor->name, "entry " + Quoted(entry.name));
+    }
+    throw;
+  }
+}
+
+void TorchCheckpoint::VerifyCrc(const ZipEntry& entry) const {
+  NamingTensor(entry, [&] { archive_.VerifyCrc(entry); });
 }
 
 void TorchCheckpoint::VerifyStorageCrc(size_t storage) const {
@@ -266,7 +287,7 @@ void TorchCheckpoint::VerifyStorageCrc(size_t storage) const {
   Sum& sum = sums_[storage];
   const std::lock_guard lock(sum.mutex);
   if (sum.verified) return;
-  archive_.VerifyCrc(*archive_.Find(storages_[storage].entry));
+  VerifyCrc(*archive_.Find(storages_[storage].entry));
   sum.verified = true;
 }
 
@@ -275,7 +296,7 @@ void TorchCheckpoint::VerifyAllCrcs() const {
   std::vector<const ZipEntry*> entries;
   for (const ZipEntry& entry : archive_.entries()) entries.push_back(&entry);
   std::ranges::sort(entries, {}, [](const ZipEntry* entry) { return entry->data_offset; });
-  for (const ZipEntry* entry : entries) archive_.VerifyCrc(*entry);
+  for (const ZipEntry* entry : entries) VerifyCrc(*entry);
 }
 
 }  // namespace quern

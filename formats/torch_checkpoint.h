@@ -21,14 +21,14 @@ namespace quern {
 
 // One tensor of the state dict: a strided view of a storage, all extents checked.
 struct TorchTensor {
-  std::string name;              // as in the state dict, common wrapper prefixes stripped
-  std::optional<DType> dtype;    // nothing where quern has no such type (uint8, bool, complex64, …)
-  std::string_view dtype_name;   // torch's: "float16", "bfloat16", "uint8", …
-  std::vector<uint64_t> shape;   // rank 0 to 8
-  std::vector<uint64_t> strides; // Units: elements; as many as dimensions
+  std::string name;            // as in the state dict, common wrapper prefixes stripped
+  std::optional<DType> dtype;  // nothing where quern has no such type (uint8, bool, complex64, …)
+  std::string_view dtype_name;    // torch's: "float16", "bfloat16", "uint8", …
+  std::vector<uint64_t> shape;    // rank 0 to 8
+  std::vector<uint64_t> strides;  // Units: elements; as many as dimensions
   uint64_t storage_offset_elems = 0;
   uint32_t elem_bytes = 0;
-  uint32_t storage = 0;          // index into TorchCheckpoint::storages()
+  uint32_t storage = 0;  // index into TorchCheckpoint::storages()
 
   // The product of all dimensions but the last; 1 for vectors and scalars.
   uint64_t rows() const;
@@ -76,6 +76,7 @@ class TorchCheckpoint {
   TorchCheckpoint& operator=(TorchCheckpoint&&) = default;
 
   const std::string& name() const { return archive_.bytes().name(); }
+  const ZipArchive& archive() const { return archive_; }
   // Returns false if the file has no sums to compare (ZipArchive::has_sums).
   bool has_sums() const { return archive_.has_sums(); }
   // In the order of the state dict.
@@ -97,8 +98,10 @@ class TorchCheckpoint {
                 MutableByteView out) const;
 
   // Checks the CRC-32 of one storage, unless that was done before or the file has no sums.
-  // Throws: Error kData "zip.crc" that names the entry.
+  // Throws: Error kData "zip.crc" that names the entry and a tensor in it.
   void VerifyStorageCrc(size_t storage) const;
+  // The same for any entry of archive(), whether or not the file has sums.
+  void VerifyCrc(const ZipEntry& entry) const;
   // Checks every entry of the archive, in the order of the file, at the speed of the disk; nothing
   // if the file has no sums.
   void VerifyAllCrcs() const;
@@ -119,6 +122,9 @@ class TorchCheckpoint {
   bool ContinuesSum(const TorchTensor& tensor, uint64_t begin) const;
   // Adds what was read from byte `begin` on, and checks the sum when it is complete.
   void AddToSum(size_t storage, uint64_t begin, ByteView bytes) const;
+  // Calls `check`; a "zip.crc" about the entry that it throws names the first tensor in it too.
+  template <typename Check>
+  void NamingTensor(const ZipEntry& entry, const Check& check) const;
 
   ZipArchive archive_;
   bool verify_crc_;

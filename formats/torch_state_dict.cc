@@ -163,7 +163,7 @@ class StateDictReader {
   Error Fail(std::string_view id, std::string_view what) const {
     return DataError(id, what)
         .File(file_)
-        .Where("tensor " + Quoted(name_))
+        .Tensor(name_)
         .Hint("the file is damaged or not by PyTorch: fetch it again, or save it with torch.save");
   }
 
@@ -231,7 +231,7 @@ class StateDictReader {
     if (symbol == TorchSymbol::kUnsupported) {
       throw UnsupportedError("torch.unsupported-tensor", "tensor is no plain array")
           .File(file_)
-          .Where("tensor " + Quoted(name_))
+          .Tensor(name_)
           .Found(pickle_.Describe(rebuild.function))
           .Hint("save it again as a dense, unquantized tensor");
     }
@@ -258,7 +258,7 @@ class StateDictReader {
     throw UnsupportedError("torch.unsupported-tensor",
                            "tensor is a lazy view, not stored as the values that it shows")
         .File(file_)
-        .Where("tensor " + Quoted(name_))
+        .Tensor(name_)
         .Found("metadata " +
                (key->kind() == Kind::kText ? Quoted(pickle_.Text(*key)) : pickle_.Describe(*key)))
         .Expected("no metadata")
@@ -312,7 +312,7 @@ class StateDictReader {
     if (stored.bytes == 0 || element.bytes == 0) {
       throw UnsupportedError("torch.dtype", "elements are no plain numbers")
           .File(file_)
-          .Where("tensor " + Quoted(name_))
+          .Tensor(name_)
           .Found(pickle_.Describe(rebuild.symbol == TorchSymbol::kRebuildV3 ? rebuild.args[6] : id[1]))
           .Hint("save the tensor dequantized, as float16, bfloat16 or float32");
     }
@@ -400,7 +400,7 @@ void CheckTotals(const TorchStateDict& state, const RandomAccessBytes& file) {
     if (total / kMaxSharing <= file_bytes + kMaxExpandedBytes) continue;
     throw DataError("torch.tensor-too-large", "tensors together are far larger than the file")
         .File(Escaped(file.name(), 4096))
-        .Where("tensor " + Quoted(tensor.name))
+        .Tensor(tensor.name)
         .Found(fmt::format("{} bytes", total))
         .Expected(fmt::format("at most {} times {} bytes", kMaxSharing, file_bytes));
   }

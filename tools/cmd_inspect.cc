@@ -293,7 +293,8 @@ const CommandInfo kInspectCommand = {
         "  quern inspect imatrix.gguf                  importance of columns, either layout\n",
     .notes =
         "Everything but the tensors' bytes is validated; without PATH, a GGUF stream from standard "
-        "input.\n",
+        "input.\nOf long lists, the first 1000 rows are shown, and 4096 items with --json, and how "
+        "many more there are\n(n_more_tensors and the like).\n",
     .make = [] { return std::unique_ptr<Command>(std::make_unique<InspectCommand>()); },
 };
 

@@ -1,20 +1,19 @@
 // The executable: parses the command line, runs one command, words its errors.
 #include <fmt/format.h>
-#include <fmt/ranges.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <optional>
 #include <system_error>
 
 #include "formats/core/error.h"
 #include "quant/isa.h"
 #include "tools/command.h"
+#include "tools/command_line.h"
 #include "tools/help.h"
 #include "tools/report_target.h"
 #include "tools/signals.h"
-#include "tools/suggest.h"
 #include "tools/terminal.h"
 #include "tools/threads.h"
 
@@ -22,53 +21,6 @@ namespace quern {
 namespace {
 
 constexpr int kExitPipe = 141;  // As a shell sees a program that SIGPIPE ended.
-
-void AddCommonFlags(Flags& flags, CommonFlags& common) {
-  flags.BeginCommon();
-  flags.Switch("-h,--help", common.help, "Show this help");
-  flags.Switch("--version", common.version, "Show the version and do nothing else");
-  flags.Switch("-q,--quiet", common.quiet, "Only errors");
-  flags.Switch("-v,--verbose", common.verbose, "Say more of what is done");
-  flags.ValueOr("--json", "-", common.json, "FILE",
-                "Result as JSON to standard output, or to FILE with --json=FILE");
-  flags.Value("--threads", common.threads, "N",
-              "Threads to use (default: the processors available)");
-  flags.Value("--memory", common.memory, "SIZE", "Memory budget, for instance 512MiB");
-  flags.Value("--isa", common.isa, "NAME",
-              fmt::format("Best instruction set to use: {}, or best", fmt::join(AllIsas(), ", ")));
-  flags.Value("--progress", common.progress, "WHEN",
-              "Progress line: auto (on a terminal), always, never");
-  flags.Switch("--no-color", common.no_color, "No colour (also: NO_COLOR in the environment)");
-}
-
-const CommandInfo& FindCommand(const std::string& name) {
-  std::vector<std::string> names = {"help", "version"};
-  for (const CommandInfo* info : AllCommands()) {
-    if (info->name == name) return *info;
-    names.emplace_back(info->name);
-  }
-  const std::string nearest = NearestWord(name, names);
-  throw UsageError("usage.unknown-command", "unknown command " + Quoted(name))
-      .Hint(nearest.empty() ? "see quern --help" : fmt::format("did you mean quern {}?", nearest));
-}
-
-Terminal::Options TerminalOptions(const CommonFlags& common) {
-  if (common.progress != "auto" && common.progress != "always" && common.progress != "never") {
-    throw UsageError("usage.flag-value",
-                     "--progress takes auto, always or never, not " + Quoted(common.progress));
-  }
-  const auto environment = [](const char* name) -> std::string_view {
-    const char* value = std::getenv(name);
-    return value == nullptr ? "" : value;
-  };
-  // A dumb terminal shows escape sequences as they are.
-  const bool on_terminal = IsTerminal(STDERR_FILENO) && environment("TERM") != "dumb";
-  return {.quiet = common.quiet,
-          .verbose = common.verbose,
-          .color = on_terminal && !common.no_color && environment("NO_COLOR").empty(),
-          .progress = common.progress == "always" ||
-                      (common.progress == "auto" && on_terminal && !common.quiet)};
-}
 
 int ShowVersion(const CommonFlags& common) {
   if (common.json.empty() || common.json == "-") {
@@ -79,73 +31,38 @@ int ShowVersion(const CommonFlags& common) {
   return 0;
 }
 
-int RunCommand(const CommandInfo& info, CommonFlags& common,
-               const std::vector<std::string>& arguments, Terminal& terminal) {
-  Flags flags;
-  const std::unique_ptr<Command> command = info.make();
-  command->AddFlags(flags);
-  AddCommonFlags(flags, common);
-  flags.Parse(arguments, info.name);
-  if (common.help) {
-    PrintOut(CommandHelp(info, flags));
-    return 0;
-  }
-  if (common.version) return ShowVersion(common);
-  terminal.Configure(TerminalOptions(common));
+int RunCommand(const CommandLine& line, Terminal& terminal) {
+  const CommonFlags& common = line.common();
+  terminal.Configure(TerminalOptionsOf(common));
   if (!common.isa.empty()) CapIsa(common.isa);
-  Session session{.terminal = terminal,
-                  .threads = AvailableThreads(),
-                  .memory_bytes = {},
-                  .json = common.json,
-                  .used_files = {}};
-  if (!common.threads.empty()) {
-    session.threads = static_cast<unsigned>(ParseCount("--threads", common.threads, 1, 1024));
-  }
+  Session session = SessionOf(common, terminal);
   const unsigned startable = StartableThreads(session.threads);
   if (startable < session.threads) {
     terminal.Warn(fmt::format("the system starts no more threads: {} instead of {}", startable,
                               session.threads));
     session.threads = startable;
   }
-  if (!common.memory.empty()) session.memory_bytes = ParseSize("--memory", common.memory);
   terminal.Info(fmt::format("instruction set {}, {} threads", CurrentIsa(), session.threads));
-  return command->Run(session);
+  return line.command().Run(session);
 }
 
-// `quern version`, which is no row of the table: it does no work.
-int RunVersion(CommonFlags& common, const std::vector<std::string>& arguments) {
-  Flags flags;
-  AddCommonFlags(flags, common);
-  flags.Parse(arguments, "version");
-  return common.help ? (PrintOut(GeneralHelp(/*brief=*/false)), 0) : ShowVersion(common);
-}
-
-int Dispatch(const std::vector<std::string>& arguments, std::string& command_name,
-             std::unique_ptr<Terminal>& terminal) {
-  CommonFlags common;
-  Flags leading;
-  AddCommonFlags(leading, common);
-  std::vector<std::string> rest = leading.ParseLeading(arguments);
-  if (rest.empty() && common.version) return ShowVersion(common);
-  if (rest.empty()) {
-    PrintOut(GeneralHelp(/*brief=*/!common.help));
-    return common.help ? 0 : static_cast<int>(ErrorCode::kUsage);
-  }
-  std::string name = rest[0];
-  rest.erase(rest.begin());
-  if (name == "help") {
-    if (rest.empty() || rest[0] == "help" || rest[0] == "version") {
+int Do(const CommandLine& line, Terminal& terminal) {
+  switch (line.asks()) {
+    case CommandLine::Asks::kBriefHelp:
+      PrintOut(GeneralHelp(/*brief=*/true));
+      return static_cast<int>(ErrorCode::kUsage);
+    case CommandLine::Asks::kHelp:
       PrintOut(GeneralHelp(/*brief=*/false));
       return 0;
-    }
-    name = rest[0];
-    rest = {"--help"};
+    case CommandLine::Asks::kCommandHelp:
+      PrintOut(CommandHelp(*line.info(), line.flags()));
+      return 0;
+    case CommandLine::Asks::kVersion:
+      return ShowVersion(line.common());
+    case CommandLine::Asks::kCommand:
+      break;
   }
-  if (name == "version") return RunVersion(common, rest);
-  const CommandInfo& info = FindCommand(name);
-  command_name = name;
-  terminal = std::make_unique<Terminal>(name);
-  return RunCommand(info, common, rest, *terminal);
+  return RunCommand(line, terminal);
 }
 
 // Returns what to do about an error that does not say so itself.
@@ -171,11 +88,14 @@ std::string HintOf(const Error& error, const std::string& command) {
 }
 
 int RunAndWordErrors(int argc, char** argv) {
-  std::string command_name;
-  auto terminal = std::make_unique<Terminal>("");
+  CommandLine line;
+  const auto command_name = [&] { return std::string(line.info() ? line.info()->name : ""); };
+  std::optional<Terminal> terminal;
   try {
     try {
-      return Dispatch({argv + 1, argv + argc}, command_name, terminal);
+      line.Parse({argv + 1, argv + argc});
+      terminal.emplace(command_name());
+      return Do(line, *terminal);
     } catch (const Error&) {
       throw;
     } catch (const std::bad_alloc&) {
@@ -195,8 +115,9 @@ int RunAndWordErrors(int argc, char** argv) {
     }
   } catch (const Error& error) {
     if (error.id() == "output.pipe") return kExitPipe;
-    terminal->End();
-    terminal->ShowError(error.what(), HintOf(error, command_name));
+    if (terminal) terminal->End();
+    else terminal.emplace(command_name());
+    terminal->ShowError(error.what(), HintOf(error, command_name()));
     return static_cast<int>(error.code());
   }
 }

@@ -357,10 +357,10 @@ TEST(TorchCheckpointTest, ChecksTheCrcOfAStorageWhileItIsRead) {
   EXPECT_EQ(opened.Floats("w"), (std::vector<float>{1, 2, 3, 4}));
   opened.checkpoint.VerifyStorageCrc(0);
   ExpectError([&] { opened.Floats("v"); }, ErrorCode::kData, "zip.crc",
-              {"archive/data/1", "12345678"});
+              {"tensor 'v'", "archive/data/1", "12345678"});
   ExpectError([&] { opened.checkpoint.VerifyStorageCrc(1); }, ErrorCode::kData, "zip.crc");
   ExpectError([&] { opened.checkpoint.VerifyAllCrcs(); }, ErrorCode::kData, "zip.crc",
-              {"archive/data/1"});
+              {"tensor 'v'", "archive/data/1"});
   const Opened lenient(file, {.verify_crc = false});
   EXPECT_EQ(lenient.Floats("v"), (std::vector<float>{1, 2, 3, 4}));
 

@@ -78,7 +78,7 @@ TEST(TorchCutTest, TheMessageSaysHowMuchIsThere) {
   const std::string file = WholeFile().substr(0, 6000);
   const MemoryBytes bytes(AsBytes(file), "x.pth");
   testing::ExpectError([&] { TorchCheckpoint::Open(bytes); }, ErrorCode::kData, "zip.eocd",
-                       {"x.pth: file is cut off", "entry 'archive/data/1', tensor 'b.weight'",
+                       {"x.pth: file is cut off", "tensor 'b.weight', in entry 'archive/data/1'",
                         "(byte offset 6000), found 6000 bytes, expected at least 1"});
   const std::string other = file.substr(0, 100);
   const MemoryBytes less(AsBytes(other), "x.pth");

@@ -1,8 +1,8 @@
 // Malformed and hostile files of our own making through the program itself: exit code, stable id,
 // words of the message, peak memory, CPU time. What the readers do with them is tested beside the
 // readers; here is what a user of the program sees, and what files cost that claim or hold a lot.
-#include <functional>
 #include <cstdint>
+#include <functional>
 #include <limits>
 
 #include "tests/formats/gguf_builder.h"
@@ -58,7 +58,7 @@ void ExpectAsListed(const HostileFile& file, const RunResult& result, const std:
     EXPECT_NE(result.err.find(word), std::string::npos) << word << "\n" << result.err;
   }
   EXPECT_NE(result.err.find("[" + file.id + "]"), std::string::npos) << file.id << "\n"
-                                                                    << result.err;
+                                                                     << result.err;
   EXPECT_NE(result.err.find(path + ": "), std::string::npos) << result.err;
   EXPECT_NE(result.err.find("\nhint: "), std::string::npos) << result.err;
 }
@@ -103,7 +103,8 @@ void ExpectEach(const std::vector<LargeFile>& files) {
   }
 }
 
-// --- GGUF -----------------------------------------------------------------------------------------
+// --- GGUF
+// -----------------------------------------------------------------------------------------
 
 GgufBuilder Gguf() {
   GgufBuilder b;
@@ -186,8 +187,8 @@ TEST(HostileFiles, Gguf) {
   files.push_back(dims({uint64_t{1} << 30, uint64_t{1} << 31}, "gguf.tensor-size-overflow"));
   files.push_back(BadGguf("row-q8", info("t", {33, 4}, 8), "gguf.tensor-shape", {"'t'", "32"}));
   files.push_back(BadGguf("row-q4k", info("t", {100, 4}, 12), "gguf.tensor-shape", {"'t'", "256"}));
-  files.push_back(BadGguf("offset", info("t", {8, 4}, 0, UINT64_MAX - 31), "gguf.tensor-offset",
-                          {"'t'"}));
+  files.push_back(
+      BadGguf("offset", info("t", {8, 4}, 0, UINT64_MAX - 31), "gguf.tensor-offset", {"'t'"}));
   for (const uint32_t type : {4u, 5u, 31u, 36u, 99u, 0xFFFFFFFFu}) {
     files.push_back(BadGguf("type", info("t", {256}, type), "gguf.tensor-type",
                             {"'t'", std::to_string(type)}, 4));
@@ -235,17 +236,16 @@ TEST(HostileFiles, GgufOfManySmallThings) {
   add("lists", [](GgufBuilder& b) {
     for (size_t i = 0; i < 200000; ++i) b.Strings(Six(i), {std::string(8, '\1')});
   });
-  add("strings",
-      [](GgufBuilder& b) { b.Strings("x", std::vector<std::string>(1000000, "a")); });
-  add("strings-empty",
-      [](GgufBuilder& b) { b.Strings("x", std::vector<std::string>(4000000)); });
+  add("strings", [](GgufBuilder& b) { b.Strings("x", std::vector<std::string>(1000000, "a")); });
+  add("strings-empty", [](GgufBuilder& b) { b.Strings("x", std::vector<std::string>(4000000)); });
   add("bools", [](GgufBuilder& b) { b.Array<uint8_t>("x", 7, std::vector<uint8_t>(10000000, 1)); });
   add("template",
       [](GgufBuilder& b) { b.Text("tokenizer.chat_template", Repeated(5000000, "{{")); });
   ExpectEach(files);
 }
 
-// --- PyTorch's zip files --------------------------------------------------------------------------
+// --- PyTorch's zip files
+// --------------------------------------------------------------------------
 
 // A checkpoint with one tensor 'w' of 2 × 2 f32.
 std::string Good() { return PkStateDict({{"w", PkTensor()}}); }
@@ -277,18 +277,27 @@ TEST(HostileFiles, Zip) {
       {"ends.pth", "PK\3\4" + Repeated(40000, "PK\5\6" + std::string(18, '\0')), 3, "zip.eocd", {}},
       {"zeros.pth", std::string(4096, '\0'), 3, "input.unknown-format", {}},
       {"html.pth", "\xEF\xBB\xBF<!-- x --><html>", 3, "input.html", {"HTML"}},
-      {"s3.pth", "<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code></Error>", 3,
-       "input.html", {"'AccessDenied'"}},
-      {"lfs.pth", "version https://git-lfs.github.com/spec/v1\r\noid", 3, "input.lfs-pointer",
+      {"s3.pth",
+       "<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code></Error>",
+       3,
+       "input.html",
+       {"'AccessDenied'"}},
+      {"lfs.pth",
+       "version https://git-lfs.github.com/spec/v1\r\noid",
+       3,
+       "input.lfs-pointer",
        {"Git LFS"}},
       {"gz.pth", "\x1f\x8b\x08", 4, "input.unknown-format", {"gzip"}},
       {"tar.pth", std::string(257, '\0') + "ustar\0"s, 4, "torch.tar-format", {"tar"}},
-      {"legacy.pth", "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e", 4,
-       "torch.legacy-format", {"1.6"}},
+      {"legacy.pth",
+       "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e",
+       4,
+       "torch.legacy-format",
+       {"1.6"}},
       BadZip("crc-pickle", "zip.crc", {"'archive/data.pkl'"},
              [](Parts& p, ZipStyle&) { p[0].crc = 1; }),
-      BadZip("deflate", "zip.method", {storage, "8"},
-             [](Parts& p, ZipStyle&) { p[1].method = 8; }, 4),
+      BadZip(
+          "deflate", "zip.method", {storage, "8"}, [](Parts& p, ZipStyle&) { p[1].method = 8; }, 4),
       BadZip("method-local", "zip.local-mismatch", {storage},
              [](Parts& p, ZipStyle&) { p[1].local_method = 8; }),
       BadZip("flags", "zip.flags", {storage}, [](Parts& p, ZipStyle&) { p[1].flags = 0x2000; }),
@@ -329,20 +338,20 @@ TEST(HostileFiles, Zip) {
              [](Parts& p, ZipStyle&) { p.erase(p.begin() + 1); }),
       BadZip("no-pickle", "torch.no-data-pkl", {"data.pkl"},
              [](Parts& p, ZipStyle&) { p.erase(p.begin()); }),
-      BadZip("version", "torch.version", {"99"}, [](Parts& p, ZipStyle&) { p[2].data = "99\n"; },
-             4),
+      BadZip(
+          "version", "torch.version", {"99"}, [](Parts& p, ZipStyle&) { p[2].data = "99\n"; }, 4),
       BadZip("version-long", "torch.version", {},
              [](Parts& p, ZipStyle&) { p[2].data = std::string(5 << 20, '9'); }),
   };
   const auto extra = [&](const std::string& name, const std::string& id,
                          const std::vector<std::string>& words, int exit_code = 3,
                          const std::string& data = "x") {
-    files.push_back(BadZip("extra", id, words,
-                           [&](Parts& p, ZipStyle&) { p.push_back(Part(name, data)); },
-                           exit_code));
+    files.push_back(BadZip(
+        "extra", id, words, [&](Parts& p, ZipStyle&) { p.push_back(Part(name, data)); },
+        exit_code));
   };
-  for (const std::string& name : std::vector<std::string>{
-           "/abs", "a/../../b", "..", "C:/x", "a\\b", "archive/data/../../x", "a/\xff"}) {
+  for (const std::string& name : std::vector<std::string>{"/abs", "a/../../b", "..", "C:/x", "a\\b",
+                                                          "archive/data/../../x", "a/\xff"}) {
     extra(name, "zip.name", {});
   }
   extra("archive/data.pkl\0.txt"s, "zip.name", {"NUL"});
@@ -381,7 +390,8 @@ TEST(HostileFiles, ZipOfManyEntries) {
   });
 }
 
-// --- pickles --------------------------------------------------------------------------------------
+// --- pickles
+// --------------------------------------------------------------------------------------
 
 HostileFile BadPickle(const std::string& name, const std::string& pickle, const std::string& id,
                       const std::vector<std::string>& words, int exit_code = 3) {
@@ -392,20 +402,34 @@ TEST(HostileFiles, Pickles) {
   std::vector<HostileFile> files;
   const auto bad = [&](const std::string& body, const std::string& id,
                        const std::vector<std::string>& words, int exit_code = 3) {
-    files.push_back(BadPickle("pickle" + std::to_string(files.size()), "\x80\2"s + body, id, words,
-                              exit_code));
+    files.push_back(
+        BadPickle("pickle" + std::to_string(files.size()), "\x80\2"s + body, id, words, exit_code));
   };
-  for (const auto& [module, name] : std::vector<std::pair<std::string, std::string>>{
-           {"os", "system"}, {"posix", "system"}, {"builtins", "eval"}, {"builtins", "getattr"},
-           {"torch", "load"}, {"torch.hub", "load"}, {"numpy", "load"}, {"collections", "namedtuple"},
-           {"torch", "FloatStorage.from_file"}, {"runpy", "_run_code"}, {"a\x1b[2J", "b"},
-           {std::string(100000, 'm'), "n"}}) {
+  for (const auto& [module, name] :
+       std::vector<std::pair<std::string, std::string>>{{"os", "system"},
+                                                        {"posix", "system"},
+                                                        {"builtins", "eval"},
+                                                        {"builtins", "getattr"},
+                                                        {"torch", "load"},
+                                                        {"torch.hub", "load"},
+                                                        {"numpy", "load"},
+                                                        {"collections", "namedtuple"},
+                                                        {"torch", "FloatStorage.from_file"},
+                                                        {"runpy", "_run_code"},
+                                                        {"a\x1b[2J", "b"},
+                                                        {std::string(100000, 'm'), "n"}}) {
     bad(PkGlobal(module, name) + ")R.", "pickle.global", {});
   }
   bad("\x8c\5posix\x8c\6system\x93.", "pickle.global", {"posix.system"});
-  for (const auto& [bytes, name] : std::vector<std::pair<std::string, std::string>>{
-           {"i", "INST"}, {"o", "OBJ"}, {"\x92", "NEWOBJ_EX"}, {"\x82\1", "EXT1"},
-           {"P0\n", "PERSID"}, {"S'a'\n", "STRING"}, {"I1\n", "INT"}, {"\x97", "NEXT_BUFFER"}}) {
+  for (const auto& [bytes, name] :
+       std::vector<std::pair<std::string, std::string>>{{"i", "INST"},
+                                                        {"o", "OBJ"},
+                                                        {"\x92", "NEWOBJ_EX"},
+                                                        {"\x82\1", "EXT1"},
+                                                        {"P0\n", "PERSID"},
+                                                        {"S'a'\n", "STRING"},
+                                                        {"I1\n", "INT"},
+                                                        {"\x97", "NEXT_BUFFER"}}) {
     bad(bytes + ".", "pickle.opcode", {name, "byte offset"});
   }
   bad("\xff.", "pickle.opcode", {"0xff"});
@@ -430,10 +454,14 @@ TEST(HostileFiles, Pickles) {
   bad(Repeated(100000, "]") + Repeated(99999, "a") + ".", "pickle.depth", {"depth"});
   bad("]q\0h\0a."s, "pickle.cycle", {});
   // A list of four times the list before it, sixty times.
-  bad("]q\0"s + Joined(60, [](size_t i) {
-        const std::string get = "h" + Le(i, 1);
-        return "](" + get + get + get + get + "eq" + Le(i + 1, 1);
-      }) + ".", "pickle.stack", {});
+  bad("]q\0"s +
+          Joined(60,
+                 [](size_t i) {
+                   const std::string get = "h" + Le(i, 1);
+                   return "](" + get + get + get + get + "eq" + Le(i + 1, 1);
+                 }) +
+          ".",
+      "pickle.stack", {});
   bad("N.", "torch.root", {}, 4);
   bad("}.", "torch.no-tensors", {});
   for (const std::string& id : {PkTuple({PkText("storage")}), PkInt(7), "N"s}) {
@@ -513,7 +541,8 @@ TEST(HostileFiles, PicklesOfManyTensors) {
                        const std::string& before, const std::string& behind) {
     files.push_back({name + ".pth", [=] {
                        const auto entry = [&](size_t i) {
-                         return PkText(before + Six(i) + behind) + (i == 0 ? tensor + "q\0"s : "h\0"s);
+                         return PkText(before + Six(i) + behind) +
+                                (i == 0 ? tensor + "q\0"s : "h\0"s);
                        };
                        return BuildCheckpoint("\x80\2}(" + Joined(n, entry) + "u.");
                      }});
@@ -533,14 +562,16 @@ TEST(HostileFiles, PicklesOfManyTensors) {
   ExpectEach(files);
 }
 
-// --- vocabularies ---------------------------------------------------------------------------------
+// --- vocabularies
+// ---------------------------------------------------------------------------------
 
 TEST(HostileFiles, SentencePieceModels) {
   const std::string base = FivePieces() + LlamaSettings();
   std::vector<HostileFile> files;
   const auto bad = [&](const std::string& more, const std::string& id,
                        const std::vector<std::string>& words = {}, int exit_code = 3) {
-    files.push_back({"v" + std::to_string(files.size()) + ".model", base + more, exit_code, id, words});
+    files.push_back(
+        {"v" + std::to_string(files.size()) + ".model", base + more, exit_code, id, words});
   };
   bad("\x0a", "protobuf.truncated");
   bad("\x0a" + Varint(UINT64_MAX) + "x", "protobuf.truncated");
@@ -558,7 +589,9 @@ TEST(HostileFiles, SentencePieceModels) {
 }
 
 TEST(HostileFiles, SentencePieceModelsOfManyFields) {
-  const auto with = [](const std::string& more) { return FivePieces() + LlamaSettings() + more; };
+  const auto with = [](const std::string& more) {
+    return FivePieces() + BytePieces() + LlamaSettings() + more;
+  };
   const auto piece = [](size_t i) { return BytesField(1, BytesField(1, Six(i))); };
   ExpectEach(std::vector<LargeFile>{
       {"most.model", [&] { return with(Joined(999999, piece)); }},
@@ -601,15 +634,21 @@ TEST(HostileFiles, TiktokenVocabularies) {
            "eHg= 257", "eHg= -1", "eHg= 4294967296", "eHg= 99999999999999999999", "e*g= 256",
            "eHg 256", "eHg=256", "eHg=\t256", " 256", "eHg=  256", "eHg= +256"}) {
     const bool is_rank = line == "eHg= 257";  // a number, but not the next
-    files.push_back({"line.model", base + line + "\n", 3, is_rank ? "tiktoken.rank" : "tiktoken.line",
+    files.push_back({"line.model",
+                     base + line + "\n",
+                     3,
+                     is_rank ? "tiktoken.rank" : "tiktoken.line",
                      {"line 257"}});
   }
   files.push_back({"nul.model", base + std::string(100, '\0'), 3, "tiktoken.line", {"line 257"}});
-  files.push_back({"long.model", base + std::string(4000000, 'A') + " 256\n", 3,
-                   "tiktoken.token-length", {"line 257"}});
+  files.push_back({"long.model",
+                   base + std::string(4000000, 'A') + " 256\n",
+                   3,
+                   "tiktoken.token-length",
+                   {"line 257"}});
   files.push_back({"cut.model", base.substr(0, 900), 3, "tiktoken.line", {}});
-  files.push_back({"fewer.model", base.substr(0, base.find('\n', 900) + 1), 3,
-                   "tiktoken.byte-missing", {}});
+  files.push_back(
+      {"fewer.model", base.substr(0, base.find('\n', 900) + 1), 3, "tiktoken.byte-missing", {}});
   // Tokens whose every split is in two tokens: more merges than any vocabulary has.
   std::vector<std::string> runs, powers;
   for (char c = 'c'; c < 'z'; ++c) {
@@ -627,7 +666,8 @@ TEST(HostileFiles, TiktokenVocabularies) {
   ExpectEach(files);
 }
 
-// --- JSON -----------------------------------------------------------------------------------------
+// --- JSON
+// -----------------------------------------------------------------------------------------
 
 TEST(HostileFiles, Json) {
   std::vector<HostileFile> files;
@@ -645,13 +685,15 @@ TEST(HostileFiles, Json) {
   bad("{\"a\":{\"b\":8,\"\\u0062\":9}}", "json.duplicate-key", {"b"});
   for (const std::string& value : std::vector<std::string>{
            "-1", "2.5", "1e30", "99999999999999999999", "4294967296", "\"8\"", "true", "[]"}) {
-    bad("{\"num_attention_heads\":" + value + "}", "config.value", {"num_attention_heads"});
+    bad("{\"model_type\":\"llama\",\"num_attention_heads\":" + value + "}", "config.value",
+        {"num_attention_heads"});
   }
   bad("{\"a\":\"\xff\"}", "text.utf8", {"offset"});
   bad("{\"a\":\"\\udc00\"}", "text.utf8", {"offset"});
-  for (const std::string& text : std::vector<std::string>{
-           "{\"a\":1}x", "{\"a\":1}{}", "{\"a\":1,}", "{/**/}", "{'a':1}", "{\"a\":\"", "{\"a\":tru}",
-           "{\"a\":08}", "{\"a\":NaN}", "{\"a\":1}\0"s, "{\"a\":\"x\ny\"}", "{\"a\":1e400}"}) {
+  for (const std::string& text :
+       std::vector<std::string>{"{\"a\":1}x", "{\"a\":1}{}", "{\"a\":1,}", "{/**/}", "{'a':1}",
+                                "{\"a\":\"", "{\"a\":tru}", "{\"a\":08}", "{\"a\":NaN}",
+                                "{\"a\":1}\0"s, "{\"a\":\"x\ny\"}", "{\"a\":1e400}"}) {
     bad(text, "json.syntax", {"offset"});
   }
   bad("{\"a\":" + std::string(1000000, '1') + "}", "json.syntax");
