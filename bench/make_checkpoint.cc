@@ -1,8 +1,7 @@
 // make_checkpoint: synthetic checkpoints of the real shapes, in Meta's layout, for measurements.
 //
 //   make_checkpoint OUT --model 7b [--layers N] [--shards N] [--dtype bf16|f16|f32] [--sparse]
-//   [--seed N]
-//                   [--tokenizer FILE]
+//                   [--seed N] [--tokenizer FILE]
 //
 // Weights are Gaussian with standard deviation 1/sqrt(fan_in), norms are 1. The same arguments give
 // the same bytes. A 64-bit hash of (seed, tensor, position) yields four weights, each a 16-bit
@@ -19,7 +18,6 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -36,6 +34,7 @@ struct ModelShape {
   uint32_t dim, n_layers, n_heads, n_kv_heads, ffn, vocab, shards;
   bool tiktoken;
   std::string_view params;  // params.json without "n_layers"
+  bool tied = false;        // the output matrix has the embedding's weights
 };
 
 constexpr ModelShape kModels[] = {
@@ -49,18 +48,31 @@ constexpr ModelShape kModels[] = {
      R"("dim": 8192, "multiple_of": 256, "n_heads": 64, "norm_eps": 1e-05, "vocab_size": -1)"},
     {"70b", 8192, 80, 64, 8, 28672, 32000, 8, false,
      R"("dim": 8192, "multiple_of": 4096, "ffn_dim_multiplier": 1.3, "n_heads": 64, "n_kv_heads": 8, "norm_eps": 1e-05, "vocab_size": -1)"},
+    {"code-llama-34b", 8192, 48, 64, 8, 22016, 32000, 4, false,
+     R"("dim": 8192, "n_heads": 64, "n_kv_heads": 8, "multiple_of": 256, "ffn_dim_multiplier": 1.0, "norm_eps": 1e-5, "rope_theta": 1000000)"},
     {"llama-3-8b", 4096, 32, 32, 8, 14336, 128256, 1, true,
      R"("dim": 4096, "n_heads": 32, "n_kv_heads": 8, "vocab_size": 128256, "multiple_of": 1024, "ffn_dim_multiplier": 1.3, "norm_eps": 1e-05, "rope_theta": 500000.0)"},
     {"llama-3-70b", 8192, 80, 64, 8, 28672, 128256, 8, true,
      R"("dim": 8192, "n_heads": 64, "n_kv_heads": 8, "vocab_size": 128256, "multiple_of": 4096, "ffn_dim_multiplier": 1.3, "norm_eps": 1e-05, "rope_theta": 500000.0)"},
+    {"llama-3.1-8b", 4096, 32, 32, 8, 14336, 128256, 1, true,
+     R"("dim": 4096, "n_heads": 32, "n_kv_heads": 8, "vocab_size": 128256, "multiple_of": 1024, "ffn_dim_multiplier": 1.3, "norm_eps": 1e-05, "rope_theta": 500000.0, "use_scaled_rope": true)"},
+    {"llama-3.1-70b", 8192, 80, 64, 8, 28672, 128256, 8, true,
+     R"("dim": 8192, "n_heads": 64, "n_kv_heads": 8, "vocab_size": 128256, "multiple_of": 4096, "ffn_dim_multiplier": 1.3, "norm_eps": 1e-05, "rope_theta": 500000.0, "use_scaled_rope": true)"},
     {"llama-3.1-405b", 16384, 126, 128, 8, 53248, 128256, 8, true,
      R"("dim": 16384, "n_heads": 128, "n_kv_heads": 8, "vocab_size": 128256, "multiple_of": 4096, "ffn_dim_multiplier": 1.2, "norm_eps": 1e-05, "rope_theta": 500000.0, "use_scaled_rope": true)"},
+    {"llama-3.2-1b", 2048, 16, 32, 8, 8192, 128256, 1, true,
+     R"("dim": 2048, "n_heads": 32, "n_kv_heads": 8, "vocab_size": 128256, "multiple_of": 256, "ffn_dim_multiplier": 1.5, "norm_eps": 1e-05, "rope_theta": 500000.0, "use_scaled_rope": true)",
+     true},
+    {"llama-3.2-3b", 3072, 28, 24, 8, 8192, 128256, 1, true,
+     R"("dim": 3072, "n_heads": 24, "n_kv_heads": 8, "vocab_size": 128256, "multiple_of": 256, "ffn_dim_multiplier": 1.0, "norm_eps": 1e-05, "rope_theta": 500000.0, "use_scaled_rope": true)",
+     true},
 };
 
 struct Tensor {
   std::string name;
   std::vector<uint64_t> shape;  // of one shard
   double deviation = 0;         // 0: all ones
+  uint64_t key = 0;             // tensors with the same key have the same weights
   uint64_t n_elems() const { return shape.size() == 1 ? shape[0] : shape[0] * shape[1]; }
 };
 
@@ -93,6 +105,9 @@ std::vector<Tensor> TensorsOf(const ModelShape& model, uint32_t n_layers, uint32
     rows(prefix + "feed_forward.w3.weight", ffn, dim);
     vector(prefix + "attention_norm.weight");
     vector(prefix + "ffn_norm.weight");
+  }
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    tensors[i].key = model.tied && tensors[i].name == "output.weight" ? 0 : i;
   }
   return tensors;
 }
@@ -350,7 +365,7 @@ void WriteShard(const std::string& folder, uint32_t shard, const std::vector<Ten
     const uint64_t n = tensor.n_elems();
     file.BeginEntry(fmt::format("data/{}", i), n * format.elem_bytes);
     // Vectors are replicated: the same in every shard.
-    const uint64_t key = SplitMix(i * 64 + (tensor.shape.size() == 1 ? 0 : shard + 1));
+    const uint64_t key = SplitMix(tensor.key * 64 + (tensor.shape.size() == 1 ? 0 : shard + 1));
     if (sparse && tensor.deviation != 0) {
       file.Skip(n * format.elem_bytes);
     } else {
@@ -372,8 +387,7 @@ void WriteShard(const std::string& folder, uint32_t shard, const std::vector<Ten
   file.Finish();
 }
 
-// --- side files
-// ------------------------------------------------------------------------------------
+// --- side files ----------------------------------------------------------------------------------
 
 void PutField(std::string& out, char tag, std::string_view bytes) {
   out += tag;
@@ -452,43 +466,58 @@ std::string SyntheticTiktoken() {
   return out;
 }
 
+void WriteFile(const std::string& path, std::string_view bytes) {
+  const auto output =
+      OpenOutput(path, {.force = true, .inputs = {}, .expected_bytes = bytes.size()});
+  output->Write(AsBytes(bytes));
+  output->Commit();
+}
+
+// Returns whether every split dimension is a whole number of parts, as Meta's are.
+bool Divides(const ModelShape& model, uint32_t shards) {
+  for (const uint32_t n : {model.n_heads, model.n_kv_heads, model.ffn, model.vocab, model.dim}) {
+    if (n % shards != 0) return false;
+  }
+  return true;
+}
+
 int Main(int argc, char** argv) {
-  CLI::App app("Writes a synthetic checkpoint in Meta's layout");
   std::string folder, model_name = "7b", format_name = "bf16", tokenizer;
   uint32_t n_layers = 0, shards = 0;
   uint64_t seed = 1;
   bool sparse = false;
-  app.add_option("folder", folder)->required();
-  app.add_option("--model", model_name);
-  app.add_option("--layers", n_layers);
-  app.add_option("--shards", shards);
-  app.add_option("--dtype", format_name);
-  app.add_option("--seed", seed);
-  app.add_option("--tokenizer", tokenizer);
-  app.add_flag("--sparse", sparse);
+  std::vector<std::string> models, formats;
+  for (const ModelShape& model : kModels) models.emplace_back(model.name);
+  for (const Format& format : kFormats) formats.emplace_back(format.name);
+  CLI::App app("Writes a synthetic checkpoint of a real shape, in Meta's layout");
+  app.add_option("folder", folder, "Folder to write to")->required();
+  app.add_option("--model", model_name, "Shape (default: 7b)")->check(CLI::IsMember(models));
+  app.add_option("--layers", n_layers, "Number of layers (default: the model's)");
+  app.add_option("--shards", shards, "Number of shards (default: the release's)");
+  app.add_option("--dtype", format_name, "Type of the weights (default: bf16)")
+      ->check(CLI::IsMember(formats));
+  app.add_option("--seed", seed, "The same seed gives the same bytes (default: 1)");
+  app.add_option("--tokenizer", tokenizer, "tokenizer.model to copy (default: a synthetic one)");
+  app.add_flag("--sparse", sparse, "Leave the weights as holes (zeros), which take no space");
   CLI11_PARSE(app, argc, argv);
-  const auto* model = std::ranges::find(kModels, model_name, &ModelShape::name);
-  const auto* format = std::ranges::find(kFormats, format_name, &Format::name);
-  if (model == std::end(kModels) || format == std::end(kFormats)) {
-    fmt::print(stderr, "models:");
-    for (const ModelShape& known : kModels) fmt::print(stderr, " {}", known.name);
-    fmt::print(stderr, "; dtypes: bf16 f16 f32\n");
+  const ModelShape& model = *std::ranges::find(kModels, model_name, &ModelShape::name);
+  const Format& format = *std::ranges::find(kFormats, format_name, &Format::name);
+  if (n_layers == 0) n_layers = model.n_layers;
+  if (shards == 0) shards = model.shards;
+  if (!Divides(model, shards)) {
+    fmt::print(stderr, "make_checkpoint: {} cannot be split into {} shards\n", model.name, shards);
     return 2;
   }
-  if (n_layers == 0) n_layers = model->n_layers;
-  if (shards == 0) shards = model->shards;
   std::filesystem::create_directories(folder);
-  std::ofstream(folder + "/params.json")
-      << fmt::format("{{{}, \"n_layers\": {}}}\n", model->params, n_layers);
-  if (!tokenizer.empty())
-    std::filesystem::copy_file(tokenizer, folder + "/tokenizer.model",
-                               std::filesystem::copy_options::overwrite_existing);
-  else
-    std::ofstream(folder + "/tokenizer.model", std::ios::binary)
-        << (model->tiktoken ? SyntheticTiktoken() : SyntheticSentencePiece(model->vocab));
-  const Generator generator(*format, seed);
+  WriteFile(folder + "/params.json",
+            fmt::format("{{{}, \"n_layers\": {}}}\n", model.params, n_layers));
+  WriteFile(folder + "/tokenizer.model", !tokenizer.empty()
+                                             ? ReadWholeFile(tokenizer, uint64_t{1} << 30)
+                                         : model.tiktoken ? SyntheticTiktoken()
+                                                          : SyntheticSentencePiece(model.vocab));
+  const Generator generator(format, seed);
   for (uint32_t shard = 0; shard < shards; ++shard) {
-    WriteShard(folder, shard, TensorsOf(*model, n_layers, shards), *format, generator, sparse);
+    WriteShard(folder, shard, TensorsOf(model, n_layers, shards), format, generator, sparse);
   }
   return 0;
 }

@@ -105,11 +105,16 @@ class HeaderParser {
       seal_.Update(is_trailer_value_ ? ByteView(kZeros) : ByteView(out));
       return;
     }
-    throw Data("gguf.truncated", fmt::format("file ends inside {}", what))
+    const bool is_file = stream_.size_bytes().has_value();
+    throw Data("gguf.truncated",
+               fmt::format("{} ends inside {}", is_file ? "file" : "stream", what))
         .Offset(begin)
         .Found(Bytes(got))
         .Expected(Bytes(out.size()))
-        .Hint("the file is incomplete; fetch it again");
+        .Hint(is_file ? "the file is incomplete; fetch it again"
+              : begin + got == 0
+                  ? "nothing came: whatever writes into the pipe has failed, or read no input"
+                  : "whatever writes into the pipe stopped before its end");
   }
 
   template <typename T>

@@ -332,7 +332,8 @@ Imatrix ReadImatrix(const RandomAccessBytes& bytes) {
         .File(Escaped(bytes.name(), 4096))
         .Found(type == nullptr ? std::string("a GGUF file without general.type")
                                : "a GGUF file of general.type " + type->ToString())
-        .Expected("an importance matrix");
+        .Expected("an importance matrix")
+        .Hint("give a file that quern imatrix or llama-imatrix wrote");
   }
   return GgufParser(bytes, header).Parse();
 }

@@ -95,8 +95,9 @@ class Journal {
       : file_(path), writer_(file_.fd(), path) {
     // A run that ended just now has removed the name.
     struct stat status;
-    if (flock(file_.fd(), LOCK_EX | LOCK_NB) != 0 || fstat(file_.fd(), &status) != 0 ||
-        status.st_nlink == 0) {
+    const bool locked = flock(file_.fd(), LOCK_EX | LOCK_NB) == 0;
+    if (!locked && errno != EWOULDBLOCK) throw SystemError("output.open", "lock", path, errno);
+    if (!locked || fstat(file_.fd(), &status) != 0 || status.st_nlink == 0) {
       throw Error(ErrorCode::kSystem, "output.busy", "another run works on this output")
           .File(Escaped(partial_path, 4096))
           .Hint("let it finish, or stop it first");
@@ -197,7 +198,8 @@ class PartialFile final : public Output {
 
   void Commit() override {
     writer_.Sync();
-    if (force_ ? rename(path_.c_str(), target_.path.c_str()) != 0 : !MoveToNewName()) {
+    // Another program may have made the target meanwhile: only --force may replace it.
+    if (!MoveIntoPlace(path_, target_.path, force_)) {
       throw SystemError("output.commit", "name the finished file", shown_path_, errno);
     }
     unlink(journal_.path().c_str());
@@ -212,14 +214,6 @@ class PartialFile final : public Output {
   bool HasAlready(ByteView bytes) const {
     std::vector<uint8_t> there(bytes.size());
     return file_.ReadAt(position_, there) == bytes.size() && std::ranges::equal(there, bytes);
-  }
-
-  // Another program may have made the target meanwhile: it is not replaced.
-  bool MoveToNewName() const {
-    if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.path.c_str(), RENAME_NOREPLACE) == 0)
-      return true;
-    if (errno != EINVAL && errno != ENOSYS) return false;  // the file system does not know the flag
-    return link(path_.c_str(), target_.path.c_str()) == 0 && unlink(path_.c_str()) == 0;
   }
 
   std::string shown_path_;

@@ -3,8 +3,7 @@
 // Beside OUT lie OUT.partial, which is the beginning of the file, and OUT.partial.journal, text:
 //
 //   quern-partial 1 KEY        KEY: hash of inputs and flags, 16 hex digits
-//   tensor INDEX HASH          for each tensor that is in OUT.partial as a whole: XXH3-64 of its
-//   bytes
+//   tensor INDEX HASH          for each tensor that is whole in OUT.partial: XXH3-64 of its bytes
 //
 // A last line without its newline was cut off by a kill and does not count. Nothing in either file
 // is believed: a tensor counts as finished only if its bytes still have the hash, so that it does

@@ -47,7 +47,10 @@ class RecipeParser {
 
  private:
   Error At(std::string_view id, std::string_view what) const {
-    return DataError(id, what).File(file_).Where("line " + std::to_string(line_));
+    return DataError(id, what)
+        .File(file_)
+        .Where("line " + std::to_string(line_))
+        .Hint("a recipe is text: a line NAME = TYPE for each role or pattern, # for remarks");
   }
 
   void ParseLine(std::string_view line) {

@@ -1,7 +1,6 @@
 // quern check: every fault of a model file or checkpoint folder, in one run.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -12,6 +11,7 @@
 #include "formats/model_file.h"
 #include "tools/command.h"
 #include "tools/io_args.h"
+#include "tools/report_target.h"
 #include "tools/terminal.h"
 #include "verify/integrity.h"
 
@@ -47,9 +47,9 @@ void Append(std::vector<Finding> more, std::vector<Finding>& findings) {
 
 class CheckCommand final : public Command {
  public:
-  void AddOptions(CLI::App& app) override {
-    app.add_option("path", path_);
-    app.add_flag("--no-weights", no_weights_, "Do not read the weights: structure and sums only");
+  void AddFlags(Flags& flags) override {
+    flags.Argument("path", path_);
+    flags.Switch("--no-weights", no_weights_, "Do not read the weights: structure and sums only");
   }
 
   int Run(Session& session) override {
@@ -57,6 +57,8 @@ class CheckCommand final : public Command {
       throw UsageError("usage.no-input", "no path given")
           .Hint("name a GGUF file or a checkpoint folder");
     }
+    RefuseStream(path_, "the model");
+    UseInput(session, path_);
     const std::vector<Finding> findings = Check(session);
     session.terminal.End();
     const bool damaged = HasErrors(findings);

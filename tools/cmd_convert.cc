@@ -1,5 +1,4 @@
 // quern convert: any checkpoint to GGUF, without quantizing.
-#include <CLI/CLI.hpp>
 
 #include "converters/converters.h"
 #include "quant/plan.h"
@@ -12,17 +11,16 @@ namespace {
 
 class ConvertCommand final : public Command {
  public:
-  void AddOptions(CLI::App& app) override {
-    app.add_option("input", input_);
-    AddWriterFlags(app, writer_);
-    app.add_option("-t,--type", type_,
-                   "Type of the matrices: source (as they are, the default), f32, f16, bf16")
-        ->type_name("TYPE");
-    app.add_option("--context", context_,
-                   "Context length to record (default: what the checkpoint says, else a rule)")
-        ->type_name("N");
-    app.add_option("--name", name_, "Model name to record (general.name)")->type_name("TEXT");
-    app.add_flag("--verify", verify_, "Compare the files with the folder's checklist.chk first");
+  void AddFlags(Flags& flags) override {
+    flags.Argument("input", input_);
+    writer_.AddTo(flags);
+    flags.Value("-t,--type", type_, "TYPE",
+                "Type of the matrices: source (as they are, the default), f32, f16, bf16");
+    flags.Value("--context", context_, "N",
+                "Context length to record (default: what the checkpoint says, else a rule)");
+    flags.Value("--name", name_, "TEXT", "Model name to record (general.name)");
+    flags.Switch("--verify", verify_, "Compare the files with the folder's checklist.chk first");
+    flags.Switch("--no-crc", no_crc_, "Do not compare the sums of zip entries (.pth)");
   }
 
   int Run(Session& session) override {
@@ -34,6 +32,7 @@ class ConvertCommand final : public Command {
           .Hint("quern quantize writes the other types (quern types lists them)");
     }
     CheckpointOptions options{.context_length = {}, .name = name_, .log = &session.terminal};
+    options.verify_crc = !no_crc_;
     if (!context_.empty()) {
       options.context_length =
           static_cast<uint32_t>(ParseCount("--context", context_, 1, UINT32_MAX));
@@ -41,14 +40,15 @@ class ConvertCommand final : public Command {
     const std::string input = ResolveInput(input_);
     if (verify_) VerifyInput(input, session);
     OpenedSource source = OpenSource(input, options);
-    // A conversion may read a quantized GGUF: its blocks become floats, which loses nothing.
-    const QuantPlan plan = MakePlan(source.manifest(), type_, {.requantize = true});
+    // A conversion may read a quantized GGUF: its blocks become floats, which -t source and f32 do
+    // without loss.
+    const QuantPlan plan = MakePlanFor(source, type_, {.requantize = true});
     return RunPass("convert", source, plan, writer_, session);
   }
 
  private:
   std::string input_, context_, name_;
-  bool verify_ = false;
+  bool verify_ = false, no_crc_ = false;
   std::string type_ = "source";
   WriterFlags writer_;
 };

@@ -1,7 +1,6 @@
 // quern diff: how far the weights of one model are from another's, tensor by tensor.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -11,6 +10,7 @@
 #include "converters/converters.h"
 #include "tools/command.h"
 #include "tools/io_args.h"
+#include "tools/report_target.h"
 #include "tools/table.h"
 #include "tools/terminal.h"
 #include "verify/distortion.h"
@@ -47,13 +47,12 @@ std::vector<std::string> FigureCells(const ErrorSums& sums) {
 
 class DiffCommand final : public Command {
  public:
-  void AddOptions(CLI::App& app) override {
-    app.add_option("reference", reference_);
-    app.add_option("other", other_);
-    app.add_option("--max-error", max_error_,
-                   "Exit code 1 if the relative RMSE of any tensor is above this, or a tensor has "
-                   "no partner")
-        ->type_name("X");
+  void AddFlags(Flags& flags) override {
+    flags.Argument("reference", reference_);
+    flags.Argument("other", other_);
+    flags.Value("--max-error", max_error_, "X",
+                "Exit code 1 if the relative RMSE of any tensor is above this, or a tensor has "
+                "no partner");
   }
 
   int Run(Session& session) override {
@@ -63,6 +62,10 @@ class DiffCommand final : public Command {
     }
     if (!max_error_.empty()) limit_ = ParseMaxError(max_error_);
     const CheckpointOptions open{.context_length = {}, .name = "", .log = &session.terminal};
+    RefuseStream(reference_, "the reference");
+    RefuseStream(other_, "the other model");
+    UseInput(session, reference_);
+    UseInput(session, other_);
     const auto reference = OpenCheckpoint(reference_, open);
     const auto other = OpenCheckpoint(other_, open);
     BandOptions options{.threads = session.threads, .progress = &session.terminal};

@@ -2,7 +2,6 @@
 // while the model reads a text.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -10,6 +9,7 @@
 #include "formats/imatrix_writer.h"
 #include "tools/command.h"
 #include "tools/io_args.h"
+#include "tools/report_target.h"
 #include "tools/signals.h"
 #include "tools/table.h"
 #include "verify/imatrix_collect.h"
@@ -65,25 +65,20 @@ Json SummaryJson(const Imatrix& imatrix) {
 
 class ImatrixCommand final : public Command {
  public:
-  void AddOptions(CLI::App& app) override {
-    app.add_option("inputs", inputs_);
-    app.add_option("-f,--text", texts_, "Calibration text, taken as bytes; may be repeated")
-        ->type_name("FILE")
-        ->expected(1)
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    app.add_option("-o,--output", output_, "File to write")->type_name("FILE");
-    app.add_option("--format", format_,
-                   "gguf or legacy (default: legacy for names that end in .dat, else gguf)")
-        ->type_name("NAME");
-    app.add_flag("--force", force_, "Replace an existing file");
-    app.add_flag("--merge", merge_, "Add up matrices of the same model instead of collecting");
-    app.add_flag("--show", show_, "Show statistics of each tensor of a matrix");
-    app.add_option("-c,--context", context_, "Tokens per window (default: 512)")->type_name("N");
-    app.add_option("--chunks", chunks_, "At most so many windows (default: all)")->type_name("N");
-    app.add_flag("--output-matrix", output_matrix_,
+  void AddFlags(Flags& flags) override {
+    flags.Arguments("inputs", inputs_);
+    flags.Values("-f,--text", texts_, "FILE", "Calibration text, taken as bytes; may be repeated");
+    flags.Value("-o,--output", output_, "FILE", "File to write");
+    flags.Value("--format", format_, "NAME",
+                "gguf or legacy (default: legacy for names that end in .dat, else gguf)");
+    flags.Switch("--force", force_, "Replace an existing file");
+    flags.Switch("--merge", merge_, "Add up matrices of the same model instead of collecting");
+    flags.Switch("--show", show_, "Show statistics of each tensor of a matrix");
+    flags.Value("-c,--context", context_, "N", "Tokens per window (default: 512)");
+    flags.Value("--chunks", chunks_, "N", "At most so many windows (default: all)");
+    flags.Switch("--output-matrix", output_matrix_,
                  "Collect for the matrix of the vocabulary too (output.weight)");
-    app.add_option("--compute", compute_, "Products in f32 (the reference) or bf16")
-        ->type_name("TYPE");
+    flags.Value("--compute", compute_, "TYPE", "Products in f32 (the reference) or bf16");
   }
 
   int Run(Session& session) override {
@@ -114,7 +109,9 @@ class ImatrixCommand final : public Command {
   }
 
   int Show(Session& session) const {
-    const Imatrix imatrix = ReadImatrix(OnlyInput("one importance matrix"));
+    const std::string& file = OnlyInput("one importance matrix");
+    UseFiles(session, {file});
+    const Imatrix imatrix = ReadImatrix(file);
     const std::vector<ImatrixStatistics> all = StatisticsOf(imatrix);
     if (session.json != "-") PrintOut(StatisticsText(all));
     if (!session.wants_json()) return 0;
@@ -143,6 +140,8 @@ class ImatrixCommand final : public Command {
 
   int Merge(Session& session) const {
     if (!texts_.empty()) throw UsageError("usage.imatrix", "--merge reads no text");
+    UseFiles(session, inputs_);
+    UseFiles(session, {output_});
     std::vector<Imatrix> matrices;
     for (const std::string& file : inputs_) matrices.push_back(ReadImatrix(file));
     return Write(MergeImatrices(matrices, inputs_), inputs_, "merged", session);
@@ -150,6 +149,7 @@ class ImatrixCommand final : public Command {
 
   int Collect(Session& session) const {
     const std::string& model_path = OnlyInput("one model; a text goes behind --text");
+    RefuseStream(model_path, "the model");
     if (texts_.empty()) {
       throw UsageError("usage.text", "no text given").Hint("for instance --text calibration.txt");
     }
@@ -171,9 +171,11 @@ class ImatrixCommand final : public Command {
     std::vector<std::string> inputs = InputFilesOf(model_path);
     std::vector<CalibrationText> texts;
     for (const std::string& file : texts_) {
-      texts.push_back({BaseName(file), ReadWholeFile(file, kMaxTextBytes)});
+      texts.push_back({BaseName(file), ReadText(file, kMaxTextBytes)});
       inputs.push_back(file);
     }
+    UseFiles(session, inputs);
+    UseFiles(session, {output_});
     // An output that cannot be is found before the work.
     FindOutputTarget(output_, ModelOutputOptions(force_, inputs, 0));
 
@@ -202,8 +204,10 @@ class ImatrixCommand final : public Command {
     } else {
       WriteImatrixGguf(imatrix, std::move(output));
     }
-    session.terminal.Note(fmt::format("wrote {}: {} entries, {}, {}", Escaped(output_, 4096),
-                                      imatrix.entries.size(), how, legacy ? "legacy" : "GGUF"));
+    session.terminal.NoteDone([&] {
+      return fmt::format("wrote {}: {} entries, {}, {}", Escaped(output_, 4096),
+                         imatrix.entries.size(), how, legacy ? "legacy" : "GGUF");
+    });
     if (session.wants_json()) {
       Json json = SummaryJson(imatrix);
       json["output"] = Escaped(output_, 4096);

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -18,6 +17,7 @@
 #include "tools/command.h"
 #include "tools/describe.h"
 #include "tools/io_args.h"
+#include "tools/report_target.h"
 #include "tools/table.h"
 #include "tools/terminal.h"
 
@@ -205,10 +205,12 @@ std::string ShowImatrix(const std::string& path, bool as_json) {
 
 class InspectCommand final : public Command {
  public:
-  void AddOptions(CLI::App& app) override { app.add_option("path", path_); }
+  void AddFlags(Flags& flags) override { flags.Argument("path", path_); }
 
   int Run(Session& session) override {
-    const std::string shown = Show(ResolveInput(path_), session);
+    const std::string path = ResolveInput(path_);
+    if (path != "-") UseInput(session, path);
+    const std::string shown = Show(path, session);
     if (session.wants_json())
       WriteJson(session, shown);
     else

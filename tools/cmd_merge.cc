@@ -1,13 +1,12 @@
 // quern merge: the reports of perplexity --part as the report of one run.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
-
 #include "formats/core/file.h"
 #include "tools/gate_flags.h"
 #include "tools/io_args.h"
 #include "tools/report_files.h"
 #include "tools/report_json.h"
+#include "tools/report_target.h"
 #include "tools/report_text.h"
 #include "verify/merge.h"
 
@@ -16,10 +15,10 @@ namespace {
 
 class MergeCommand final : public Command {
  public:
-  void AddOptions(CLI::App& app) override {
-    app.add_option("reports", files_);
-    gates_.AddTo(app);
-    report_files_.AddTo(app);
+  void AddFlags(Flags& flags) override {
+    flags.Arguments("reports", files_);
+    gates_.AddTo(flags);
+    report_files_.AddTo(flags);
   }
 
   int Run(Session& session) override {
@@ -27,6 +26,8 @@ class MergeCommand final : public Command {
       throw UsageError("usage.no-input", "no reports given")
           .Hint("quern merge part1.json part2.json, made with perplexity --part 1/2 --json=FILE");
     }
+    UseFiles(session, files_);
+    report_files_.Use(session);
     std::vector<Report> merged = MergeFiles();
     const bool has_reference = merged.front().divergence.has_value();
     const GateOptions options = gates_.Understand(has_reference, has_reference);
@@ -38,7 +39,7 @@ class MergeCommand final : public Command {
     }
     if (session.json != "-") PrintOut(ReportsToText(merged));
     if (session.wants_json()) WriteJson(session, ReportsToJson(merged));
-    report_files_.Write(merged);
+    report_files_.Write(merged, session);
     return ExitCodeOf(merged);
   }
 

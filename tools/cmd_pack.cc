@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
@@ -11,6 +10,7 @@
 #include "formats/qpack_writer.h"
 #include "tools/command.h"
 #include "tools/io_args.h"
+#include "tools/report_target.h"
 #include "tools/terminal.h"
 #include "tools/threads.h"
 
@@ -22,15 +22,13 @@ constexpr uint64_t kNeededBytes = uint64_t{64} << 20;
 
 class PackCommand final : public Command {
  public:
-  void AddOptions(CLI::App& app) override {
-    app.add_option("input", input_);
-    app.add_option("-o,--output", output_,
-                   "Output file (default: standard output, if that is no terminal)")
-        ->type_name("FILE");
-    app.add_flag("--force", force_, "Replace the output if it exists");
-    app.add_option("--level", level_,
-                   "Patience: 1 (default) is fast, 2 and 3 also look for repetitions")
-        ->type_name("N");
+  void AddFlags(Flags& flags) override {
+    flags.Argument("input", input_);
+    flags.Value("-o,--output", output_, "FILE",
+                "Output file (default: standard output, if that is no terminal)");
+    flags.Switch("--force", force_, "Replace the output if it exists");
+    flags.Value("--level", level_, "N",
+                "Patience: 1 (default) is fast, 2 and 3 also look for repetitions");
   }
 
   int Run(Session& session) override {
@@ -44,12 +42,13 @@ class PackCommand final : public Command {
     if (session.memory_bytes && *session.memory_bytes < kNeededBytes) {
       throw MemoryBudgetError("packing", kNeededBytes, *session.memory_bytes);
     }
+    UseFiles(session, {input, output_});
     const auto begun = std::chrono::steady_clock::now();
     uint64_t gguf_bytes = 0, packed_bytes = 0;
     const auto pack = [&](ByteStream& stream, const std::vector<std::string>& files) {
       session.terminal.Begin("pack", stream.size_bytes().value_or(0), "bytes");
-      auto output =
-          CountBytes(OpenModelOutput(output_, ModelOutputOptions(force_, files, 0)), packed_bytes);
+      auto output = CountBytes(OpenModelOutput(output_, ModelOutputOptions(force_, files, 0)),
+                               packed_bytes, StampsOf({input}));
       RunOnThreads(session.threads, [&] {
         gguf_bytes = PackGguf(stream, std::move(output), options, &session.terminal);
       });
@@ -78,9 +77,11 @@ class PackCommand final : public Command {
 
   void Report(Session& session, uint64_t gguf_bytes, uint64_t packed_bytes, double seconds) const {
     if (!ModelGoesToStdout(output_)) {
-      session.terminal.Note(fmt::format(
-          "wrote {}: {} of {} bytes, {:.1f} % saved", Escaped(output_), packed_bytes, gguf_bytes,
-          100 - 100 * static_cast<double>(packed_bytes) / static_cast<double>(gguf_bytes)));
+      session.terminal.NoteDone([&] {
+        return fmt::format(
+            "wrote {}: {} of {} bytes, {:.1f} % saved", Escaped(output_), packed_bytes, gguf_bytes,
+            100 - 100 * static_cast<double>(packed_bytes) / static_cast<double>(gguf_bytes));
+      });
     }
     if (!session.wants_json()) return;
     const nlohmann::ordered_json json = {{"schema", "quern.pack/1"},

@@ -1,6 +1,5 @@
 // quern perplexity: how well models predict a text, how far they are from a reference, and whether
 // that is good enough.
-#include <CLI/CLI.hpp>
 #include <optional>
 
 #include "converters/converters.h"
@@ -10,6 +9,7 @@
 #include "tools/io_args.h"
 #include "tools/report_files.h"
 #include "tools/report_json.h"
+#include "tools/report_target.h"
 #include "tools/report_text.h"
 #include "tools/terminal.h"
 #include "verify/per_tensor.h"
@@ -23,32 +23,25 @@ constexpr uint64_t kMaxTextBytes = uint64_t{4} << 30;
 
 class PerplexityCommand final : public Command {
  public:
-  void AddOptions(CLI::App& app) override {
-    app.add_option("models", models_);
-    app.add_option("-f,--text", text_, "Text file to predict, taken as bytes")->type_name("FILE");
-    app.add_option("--reference", reference_,
-                   "Also measure the divergence from this model or checkpoint")
-        ->type_name("MODEL");
-    app.add_option("--baseline", baseline_,
-                   "Also compare with an earlier run's --json report on the same text")
-        ->type_name("REPORT");
-    app.add_option("-c,--context", context_,
-                   "Tokens per window (default: 512, or 2048 with --protocol papers)")
-        ->type_name("N");
-    app.add_option("--chunks", chunks_, "At most so many windows (default: all)")->type_name("N");
-    app.add_option(
-           "--part", part_,
-           "Only the K-th of N parts of the windows; quern merge puts their reports together")
-        ->type_name("K/N");
-    app.add_option("--protocol", protocol_,
-                   "llama.cpp (second half of each window counts) or papers (all of it)")
-        ->type_name("NAME");
-    app.add_option("--compute", compute_, "Products in f32 (the reference) or bf16")
-        ->type_name("TYPE");
-    app.add_flag("--per-tensor", per_tensor_,
+  void AddFlags(Flags& flags) override {
+    flags.Arguments("models", models_);
+    flags.Value("-f,--text", text_, "FILE", "Text file to predict, taken as bytes");
+    flags.Value("--reference", reference_, "MODEL",
+                "Also measure the divergence from this model or checkpoint");
+    flags.Value("--baseline", baseline_, "REPORT",
+                "Also compare with an earlier run's --json report on the same text");
+    flags.Value("-c,--context", context_, "N",
+                "Tokens per window (default: 512, or 2048 with --protocol papers)");
+    flags.Value("--chunks", chunks_, "N", "At most so many windows (default: all)");
+    flags.Value("--part", part_, "K/N",
+                "Only the K-th of N parts of the windows; quern merge puts their reports together");
+    flags.Value("--protocol", protocol_, "NAME",
+                "llama.cpp (second half of each window counts) or papers (all of it)");
+    flags.Value("--compute", compute_, "TYPE", "Products in f32 (the reference) or bf16");
+    flags.Switch("--per-tensor", per_tensor_,
                  "Also measure the reference with one tensor at a time taken from the model");
-    gates_.AddTo(app);
-    report_files_.AddTo(app);
+    gates_.AddTo(flags);
+    report_files_.AddTo(flags);
   }
 
   int Run(Session& session) override {
@@ -58,9 +51,15 @@ class PerplexityCommand final : public Command {
     if (text_.empty())
       throw UsageError("usage.text", "no text given").Hint("for instance --text wiki.test.raw");
     PerplexityOptions options = Options(session);
+    for (const std::string& model : models_) RefuseStream(model, "the model");
+    RefuseStream(reference_, "the reference");
+    for (const std::string& model : models_) UseInput(session, model);
+    if (!reference_.empty()) UseInput(session, reference_);
+    UseFiles(session, {text_, baseline_});
+    report_files_.Use(session);
     const std::optional<Report> baseline = ReadBaseline();
     if (baseline) options.baseline = &*baseline;
-    const std::string text = ReadWholeFile(text_, kMaxTextBytes);
+    const std::string text = ReadText(text_, kMaxTextBytes);
     const CheckpointOptions checkpoint{.context_length = {}, .name = "", .log = &session.terminal};
     std::vector<std::unique_ptr<TensorStore>> opened;
     std::vector<const TensorStore*> models;
@@ -76,7 +75,7 @@ class PerplexityCommand final : public Command {
     session.terminal.End();
     if (session.json != "-") PrintOut(ReportsToText(reports));
     if (session.wants_json()) WriteJson(session, ReportsToJson(reports));
-    report_files_.Write(reports);
+    report_files_.Write(reports, session);
     return ExitCodeOf(reports);
   }
 

@@ -1,5 +1,4 @@
 // quern quantize: any checkpoint or GGUF to a quantized GGUF, in one pass.
-#include <CLI/CLI.hpp>
 
 #include "converters/converters.h"
 #include "formats/imatrix_file.h"
@@ -35,34 +34,30 @@ std::vector<MetadataEntry> MetadataOf(const Imatrix& imatrix, const std::string&
 
 class QuantizeCommand final : public Command {
  public:
-  void AddOptions(CLI::App& app) override {
-    app.add_option("input", input_);
-    AddWriterFlags(app, writer_);
-    app.add_option("-t,--type", type_, "Type or preset to quantize to (quern types lists them)")
-        ->type_name("TYPE");
-    app.add_flag("--requantize", requantize_,
+  void AddFlags(Flags& flags) override {
+    flags.Argument("input", input_);
+    writer_.AddTo(flags);
+    flags.Value("-t,--type", type_, "TYPE",
+                "Type or preset to quantize to (quern types lists them)");
+    flags.Switch("--requantize", requantize_,
                  "Let tensors that are quantized already be quantized again (loses accuracy)");
-    app.add_option("--effort", effort_,
-                   "How hard to search for small errors: fast (ggml's bytes for q8_0, q4_0, q4_1, "
-                   "q5_0, q5_1, mxfp4), normal, best")
-        ->type_name("EFFORT");
-    app.add_flag("--pure", pure_, "Give every matrix the type, embedding and output included");
-    app.add_flag("--keep-output", keep_output_, "Leave the output matrix in its type");
-    app.add_option("--imatrix", imatrix_,
-                   "Importance of columns, from llama.cpp's imatrix in either of its formats")
-        ->type_name("FILE");
-    AddRepeated(app, "--role", roles_, "ROLE=TYPE",
-                "Type for all tensors of a role: " + RoleNames());
-    AddRepeated(app, "--tensor", patterns_, "PATTERN=TYPE",
-                "Type for tensors whose name matches (* any run, ? any character)");
-    app.add_option("--recipe", recipe_,
-                   "Types from a file: a line ROLE = TYPE or PATTERN = TYPE each, # for remarks")
-        ->type_name("FILE");
-    app.add_option("--context", context_,
-                   "Context length to record (default: what the checkpoint says, else a rule)")
-        ->type_name("N");
-    app.add_option("--name", name_, "Model name to record (general.name)")->type_name("TEXT");
-    app.add_flag("--verify", verify_, "Compare the files with the folder's checklist.chk first");
+    flags.Value("--effort", effort_, "EFFORT",
+                "How hard to search for small errors: fast (ggml's bytes for q8_0, q4_0, q4_1, "
+                "q5_0, q5_1, mxfp4), normal, best");
+    flags.Switch("--pure", pure_, "Give every matrix the type, embedding and output included");
+    flags.Switch("--keep-output", keep_output_, "Leave the output matrix in its type");
+    flags.Value("--imatrix", imatrix_, "FILE",
+                "Importance of columns, from llama.cpp's imatrix in either of its formats");
+    flags.Values("--role", roles_, "ROLE=TYPE", "Type for all tensors of a role: " + RoleNames());
+    flags.Values("--tensor", patterns_, "PATTERN=TYPE",
+                 "Type for tensors whose name matches (* any run, ? any character)");
+    flags.Value("--recipe", recipe_, "FILE",
+                "Types from a file: a line ROLE = TYPE or PATTERN = TYPE each, # for remarks");
+    flags.Value("--context", context_, "N",
+                "Context length to record (default: what the checkpoint says, else a rule)");
+    flags.Value("--name", name_, "TEXT", "Model name to record (general.name)");
+    flags.Switch("--verify", verify_, "Compare the files with the folder's checklist.chk first");
+    flags.Switch("--no-crc", no_crc_, "Do not compare the sums of zip entries (.pth)");
   }
 
   int Run(Session& session) override {
@@ -73,17 +68,18 @@ class QuantizeCommand final : public Command {
     }
     if (FindPreset(type_) == nullptr) ThrowUnknownType();
     CheckpointOptions options{.context_length = {}, .name = name_, .log = &session.terminal};
+    options.verify_crc = !no_crc_;
     if (!context_.empty()) {
       options.context_length =
           static_cast<uint32_t>(ParseCount("--context", context_, 1, UINT32_MAX));
     }
     const std::string input = ResolveInput(input_);
-    if (verify_) VerifyInput(input, session);
-    OpenedSource source = OpenSource(input, options);
     PlanOptions plan_options = MakePlanOptions();
     std::vector<MetadataEntry> metadata;
     if (!imatrix_.empty()) metadata = ReadImportance(plan_options);
-    QuantPlan plan = MakePlan(source.manifest(), type_, plan_options);
+    if (verify_) VerifyInput(input, session);
+    OpenedSource source = OpenSource(input, options);
+    QuantPlan plan = MakePlanFor(source, type_, plan_options);
     plan.metadata = std::move(metadata);
     for (const std::string& file : {imatrix_, recipe_}) {
       if (!file.empty()) source.input_files.push_back(file);
@@ -92,15 +88,6 @@ class QuantizeCommand final : public Command {
   }
 
  private:
-  // Adds an option that may be given many times, one value each.
-  static void AddRepeated(CLI::App& app, const std::string& name, std::vector<std::string>& values,
-                          const std::string& type_name, const std::string& description) {
-    app.add_option(name, values, description)
-        ->type_name(type_name)
-        ->expected(1)
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  }
-
   // Splits "KEY=TYPE" and sets type and origin. Throws: Error kUsage.
   static std::string ParseOverride(const std::string& flag, const std::string& text,
                                    TypeOverride& override) {
@@ -148,7 +135,7 @@ class QuantizeCommand final : public Command {
       }
     }
     if (!recipe_.empty()) {
-      const auto rules = ParseRecipe(ReadWholeFile(recipe_, kRecipeMaxBytes), recipe_);
+      const auto rules = ParseRecipe(ReadText(recipe_, kRecipeMaxBytes), recipe_);
       options.overrides.insert(options.overrides.end(), rules.begin(), rules.end());
     }
     if (effort_ == "fast") {
@@ -174,7 +161,7 @@ class QuantizeCommand final : public Command {
 
   std::string input_, type_, context_, name_, imatrix_, recipe_, effort_ = "normal";
   std::vector<std::string> roles_, patterns_;
-  bool requantize_ = false, pure_ = false, keep_output_ = false, verify_ = false;
+  bool requantize_ = false, pure_ = false, keep_output_ = false, verify_ = false, no_crc_ = false;
   WriterFlags writer_;
 };
 

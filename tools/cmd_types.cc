@@ -1,13 +1,13 @@
 // quern types: what quantize can write.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "quant/plan.h"
 #include "tools/command.h"
 #include "tools/io_args.h"
+#include "tools/report_target.h"
 #include "tools/table.h"
 
 namespace quern {
@@ -30,7 +30,7 @@ const Measured* FindMeasured(std::string_view preset) {
 
 class TypesCommand final : public Command {
  public:
-  void AddOptions(CLI::App&) override {}
+  void AddFlags(Flags&) override {}
 
   int Run(Session& session) override {
     if (session.wants_json()) {

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "formats/qpack_reader.h"
 #include "tools/command.h"
 #include "tools/io_args.h"
+#include "tools/report_target.h"
 #include "tools/terminal.h"
 #include "tools/threads.h"
 
@@ -23,12 +23,11 @@ constexpr size_t kStepBytes = size_t{4} << 20;
 
 class UnpackCommand final : public Command {
  public:
-  void AddOptions(CLI::App& app) override {
-    app.add_option("input", input_);
-    app.add_option("-o,--output", output_,
-                   "Output file (default: standard output, if that is no terminal)")
-        ->type_name("FILE");
-    app.add_flag("--force", force_, "Replace the output if it exists");
+  void AddFlags(Flags& flags) override {
+    flags.Argument("input", input_);
+    flags.Value("-o,--output", output_, "FILE",
+                "Output file (default: standard output, if that is no terminal)");
+    flags.Switch("--force", force_, "Replace the output if it exists");
   }
 
   int Run(Session& session) override {
@@ -41,6 +40,7 @@ class UnpackCommand final : public Command {
     if (session.memory_bytes && *session.memory_bytes < kNeededBytes) {
       throw MemoryBudgetError("unpacking", kNeededBytes, *session.memory_bytes);
     }
+    UseFiles(session, {input, output_});
     const auto begun = std::chrono::steady_clock::now();
     uint64_t gguf_bytes = 0;
     if (input == "-") {
@@ -56,7 +56,8 @@ class UnpackCommand final : public Command {
     }
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begun;
     if (!ModelGoesToStdout(output_)) {
-      session.terminal.Note(fmt::format("wrote {}: {} bytes", Escaped(output_), gguf_bytes));
+      session.terminal.NoteDone(
+          [&] { return fmt::format("wrote {}: {} bytes", Escaped(output_), gguf_bytes); });
     }
     if (session.wants_json()) {
       const nlohmann::ordered_json json = {

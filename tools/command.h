@@ -7,13 +7,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "formats/core/error.h"
+#include "tools/flags.h"
 #include "tools/terminal.h"
-
-namespace CLI {
-class App;
-}
 
 namespace quern {
 
@@ -35,6 +33,7 @@ struct Session {
   unsigned threads = 1;
   std::optional<uint64_t> memory_bytes;  // nothing: the command's own default
   std::string json;                      // as in CommonFlags
+  std::vector<std::string> used_files;   // that the command reads and writes (UseFiles)
 
   bool wants_json() const { return !json.empty(); }
 };
@@ -44,7 +43,7 @@ class Command {
   virtual ~Command() = default;
   // Adds the command's own options and arguments. Options are parsed as text and understood in
   // Run, so that every message about them is ours.
-  virtual void AddOptions(CLI::App& app) = 0;
+  virtual void AddFlags(Flags& flags) = 0;
   // Returns the exit code: 0, or 1 for a question answered with no. Throws: Error.
   virtual int Run(Session& session) = 0;
 };

@@ -2,17 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 
 namespace quern {
 
-void GateFlags::AddTo(CLI::App& app) {
+void GateFlags::AddTo(Flags& flags) {
   limits.resize(AllGates().size());
   const auto add = [&](GateKind kind, const char* description) {
     const auto row = static_cast<size_t>(kind);
-    app.add_option("--" + std::string(AllGates()[row].name), limits[row], description)
-        ->type_name("X");
+    flags.Value("--" + std::string(AllGates()[row].name), limits[row], "X", description);
   };
   add(GateKind::kMaxPerplexity,
       "Exit code 1 once the perplexity is surely above X, 0 once it is surely below 1.02 X");
@@ -20,9 +18,8 @@ void GateFlags::AddTo(CLI::App& app) {
   add(GateKind::kMaxKld, "The same for the mean KL divergence in nats, with X and 1.1 X");
   add(GateKind::kMinAgreement,
       "The same for top-1 agreement: below X, above X - 0.005; for instance 0.95");
-  app.add_option("--confidence", confidence,
-                 "How sure that is (default: 0.99); exit code 6 if it cannot be on this text")
-      ->type_name("P");
+  flags.Value("--confidence", confidence, "P",
+              "How sure that is (default: 0.99); exit code 6 if it cannot be on this text");
 }
 
 bool GateFlags::Any() const {

@@ -14,7 +14,7 @@ struct GateFlags {
   std::string confidence;
 
   // Adds --max-ppl, --max-ppl-ratio, --max-kld, --min-agreement and --confidence.
-  void AddTo(CLI::App& app);
+  void AddTo(Flags& flags);
   // True if any gate was asked for.
   bool Any() const;
   // Returns what was asked for. `has_ratio`: there is something to form a ratio with;

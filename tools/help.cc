@@ -3,10 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "quant/isa.h"
 #include "tools/version.h"
@@ -14,46 +12,19 @@
 namespace quern {
 namespace {
 
-// Flags that every command has; listed after its own.
-const std::set<std::string> kCommonFlags = {"help",    "version", "quiet", "verbose",  "json",
-                                            "threads", "memory",  "isa",   "progress", "no-color"};
-
 std::string JoinedNames(const auto& names) { return fmt::format("{}", fmt::join(names, ", ")); }
 
-std::string FlagText(const CLI::Option& option) {
-  std::string text;
-  for (const std::string& name : option.get_snames()) text += "-" + name;
-  for (const std::string& name : option.get_lnames())
-    text += (text.empty() ? "" : ", ") + ("--" + name);
-  if (option.check_lname("json")) return text + "[=FILE]";
-  if (option.get_type_size() != 0) text += " " + option.get_type_name();
-  return text;
-}
-
-void AppendFlags(const CLI::App& app, bool common, std::string& out) {
-  std::vector<std::pair<std::string, std::string>> rows;
-  for (const CLI::Option* option : app.get_options()) {
-    if (option->get_positional()) continue;
-    const bool is_common =
-        !option->get_lnames().empty() && kCommonFlags.contains(option->get_lnames()[0]);
-    if (is_common == common) rows.emplace_back(FlagText(*option), option->get_description());
-  }
+void AppendRows(const Flags& flags, bool common, std::string& out) {
+  std::vector<Flags::Row> rows = flags.Rows();
+  std::erase_if(rows, [&](const Flags::Row& row) { return row.common != common; });
   size_t width = 0;
-  for (const auto& row : rows) width = std::max(width, row.first.size());
-  for (const auto& [flag, description] : rows)
-    out += fmt::format("  {:<{}}  {}\n", flag, width, description);
+  for (const Flags::Row& row : rows) width = std::max(width, row.flag.size());
+  for (const Flags::Row& row : rows) {
+    out += fmt::format("  {:<{}}  {}\n", row.flag, width, row.description);
+  }
 }
 
 }  // namespace
-
-std::vector<std::string> FlagNames(const CLI::App& app) {
-  std::vector<std::string> names;
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
-    for (const std::string& name : option->get_snames()) names.push_back("-" + name);
-  }
-  return names;
-}
 
 std::string GeneralHelp(bool brief) {
   std::string out =
@@ -90,14 +61,14 @@ std::string GeneralHelp(bool brief) {
          "closed\n";
 }
 
-std::string CommandHelp(const CommandInfo& info, const CLI::App& app) {
+std::string CommandHelp(const CommandInfo& info, const Flags& flags) {
   std::string out = fmt::format("quern {}: {}\n\nUsage: quern {}\n\nExamples:\n{}\n", info.name,
                                 info.summary, info.usage, info.examples);
   std::string own;
-  AppendFlags(app, false, own);
+  AppendRows(flags, false, own);
   if (!own.empty()) out += "Flags:\n" + own + "\n";
   out += "Common flags:\n";
-  AppendFlags(app, true, out);
+  AppendRows(flags, true, out);
   if (!info.notes.empty()) out += fmt::format("\n{}", info.notes);
   return out;
 }

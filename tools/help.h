@@ -2,7 +2,6 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "tools/command.h"
 
@@ -12,12 +11,9 @@ namespace quern {
 std::string GeneralHelp(bool brief);
 
 // Returns the help of one command: usage, examples, then its flags, then the common ones.
-std::string CommandHelp(const CommandInfo& info, const CLI::App& app);
+std::string CommandHelp(const CommandInfo& info, const Flags& flags);
 
 // Returns version, instruction sets in use, and libraries.
 std::string VersionText(bool as_json);
-
-// Returns every flag of `app` as one types it ("--threads", "-q").
-std::vector<std::string> FlagNames(const CLI::App& app);
 
 }  // namespace quern

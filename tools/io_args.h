@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "formats/core/file.h"
@@ -15,6 +16,13 @@ namespace quern {
 // Throws: Error kUsage if standard input is a terminal.
 std::string ResolveInput(const std::string& path);
 
+// For commands that read an input more than once. Throws: Error kUsage if `path` is "-".
+void RefuseStream(const std::string& path, std::string_view what);
+
+// Returns the whole text at `path`: a file, a pipe such as <(zcat …), or "-".
+// Throws: as ReadWholeFile.
+std::string ReadText(const std::string& path, uint64_t max_bytes);
+
 // Returns the options of an output that must be none of `input_files` nor of what standard input
 // reads.
 OutputOptions ModelOutputOptions(bool force, const std::vector<std::string>& input_files,
@@ -23,9 +31,6 @@ OutputOptions ModelOutputOptions(bool force, const std::vector<std::string>& inp
 // Returns the output for `path`; empty or "-" means standard output.
 // Throws: Error kUsage "usage.binary-to-terminal" if that is a terminal; as OpenOutput.
 std::unique_ptr<Output> OpenModelOutput(const std::string& path, const OutputOptions& options);
-
-// Returns `output`, which adds to `n_bytes` what is written to it. Requires: `n_bytes` outlives it.
-std::unique_ptr<Output> CountBytes(std::unique_ptr<Output> output, uint64_t& n_bytes);
 
 // Returns the level of packing in `text`; the default if it is empty.
 // Throws: Error kUsage naming --level.
@@ -36,9 +41,19 @@ bool ModelGoesToStdout(const std::string& output_path);
 
 // An input as it was when it was opened.
 struct InputFileStamp {
-  std::string path;
+  std::string path;  // "-": standard input
   FileStamp stamp;
 };
+
+// Returns the stamps of those `paths` that are files ("-" where standard input is one).
+std::vector<InputFileStamp> StampsOf(const std::vector<std::string>& paths);
+// Throws: Error kData "input.changed" for one that is no longer as it was.
+void CheckUnchanged(const std::vector<InputFileStamp>& stamps);
+
+// Returns `output`, which adds to `n_bytes` what is written to it, and refuses to commit where one
+// of `stamps` has changed. Requires: `n_bytes` outlives it.
+std::unique_ptr<Output> CountBytes(std::unique_ptr<Output> output, uint64_t& n_bytes,
+                                   std::vector<InputFileStamp> stamps = {});
 
 // Where a pass reads from: an opened store, or a stream from standard input.
 struct OpenedSource {
@@ -58,8 +73,5 @@ OpenedSource OpenSource(const std::string& path, const CheckpointOptions& option
 // Compares the files of the checkpoint folder `path` with its checklist.chk (--verify); warnings
 // are shown. Throws: Error kUsage "usage.verify" if `path` is no folder; as RequireChecklist.
 void VerifyInput(const std::string& path, Session& session);
-
-// Writes `json` (pretty-printed text) to where --json asks for it.
-void WriteJson(const Session& session, const std::string& json);
 
 }  // namespace quern

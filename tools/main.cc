@@ -1,12 +1,8 @@
 // The executable: parses the command line, runs one command, words its errors.
-//
-// CLI11 splits the line into options and arguments; what they mean, every message about them and
-// the exit codes are ours (its own codes never leave this file).
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
@@ -16,6 +12,7 @@
 #include "quant/isa.h"
 #include "tools/command.h"
 #include "tools/help.h"
+#include "tools/report_target.h"
 #include "tools/signals.h"
 #include "tools/suggest.h"
 #include "tools/terminal.h"
@@ -26,58 +23,22 @@ namespace {
 
 constexpr int kExitPipe = 141;  // As a shell sees a program that SIGPIPE ended.
 
-void AddCommonFlags(CLI::App& app, CommonFlags& flags) {
-  app.set_help_flag();  // Ours, so that -h works beside other mistakes.
-  app.add_flag("-h,--help", flags.help, "Show this help");
-  app.add_flag("--version", flags.version, "Show the version");
-  app.add_flag("-q,--quiet", flags.quiet, "Only errors");
-  app.add_flag("-v,--verbose", flags.verbose, "Say more of what is done");
-  app.add_flag("--json{-}", flags.json,
-               "Result as JSON to standard output, or to FILE with --json=FILE");
-  app.add_option("--threads", flags.threads, "Threads to use (default: the processors available)")
-      ->type_name("N");
-  app.add_option("--memory", flags.memory, "Memory budget, for instance 512MiB")->type_name("SIZE");
-  app.add_option(
-         "--isa", flags.isa,
-         fmt::format("Best instruction set to use: {}, or best", fmt::join(AllIsas(), ", ")))
-      ->type_name("NAME");
-  app.add_option("--progress", flags.progress, "Progress line: auto (on a terminal), always, never")
-      ->type_name("WHEN");
-  app.add_flag("--no-color", flags.no_color, "No colour (also: NO_COLOR in the environment)");
-}
-
-// Throws: Error kUsage for the first argument that nothing claimed.
-void RefuseExtras(const CLI::App& app, const std::string& command) {
-  for (const std::string& extra : app.remaining()) {
-    if (extra == "--") continue;
-    if (extra.size() > 1 && extra[0] == '-') {
-      const std::string flag = extra.substr(0, extra.find('='));
-      Error error = UsageError("usage.unknown-flag", "unknown flag " + Quoted(flag));
-      const std::string nearest = NearestWord(flag, FlagNames(app));
-      if (!nearest.empty())
-        error.Hint(fmt::format("did you mean {}?", nearest));
-      else if (!command.empty())
-        error.Hint(fmt::format("see quern {} --help", command));
-      throw error;
-    }
-    throw UsageError("usage.extra-argument", "unexpected argument " + Quoted(extra))
-        .Hint(command.empty() ? "see quern --help" : fmt::format("see quern {} --help", command));
-  }
-}
-
-// Parses `arguments` (in order) into `app`, which must allow extras.
-void Parse(CLI::App& app, std::vector<std::string> arguments) {
-  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back.
-  try {
-    app.parse(std::move(arguments));
-  } catch (const CLI::ArgumentMismatch& error) {
-    const std::string text = error.what();  // "--text: 1 required FILE missing"
-    const std::string flag = text.substr(0, text.find(':'));
-    throw UsageError("usage.flag-value", flag.starts_with('-') ? flag + " needs a value" : text);
-  } catch (const CLI::ParseError& error) {
-    // Only misuse of an option's value can happen: everything is text and nothing is required.
-    throw UsageError("usage.flag-value", Escaped(error.what(), 300));
-  }
+void AddCommonFlags(Flags& flags, CommonFlags& common) {
+  flags.BeginCommon();
+  flags.Switch("-h,--help", common.help, "Show this help");
+  flags.Switch("--version", common.version, "Show the version and do nothing else");
+  flags.Switch("-q,--quiet", common.quiet, "Only errors");
+  flags.Switch("-v,--verbose", common.verbose, "Say more of what is done");
+  flags.ValueOr("--json", "-", common.json, "FILE",
+                "Result as JSON to standard output, or to FILE with --json=FILE");
+  flags.Value("--threads", common.threads, "N",
+              "Threads to use (default: the processors available)");
+  flags.Value("--memory", common.memory, "SIZE", "Memory budget, for instance 512MiB");
+  flags.Value("--isa", common.isa, "NAME",
+              fmt::format("Best instruction set to use: {}, or best", fmt::join(AllIsas(), ", ")));
+  flags.Value("--progress", common.progress, "WHEN",
+              "Progress line: auto (on a terminal), always, never");
+  flags.Switch("--no-color", common.no_color, "No colour (also: NO_COLOR in the environment)");
 }
 
 const CommandInfo& FindCommand(const std::string& name) {
@@ -91,75 +52,118 @@ const CommandInfo& FindCommand(const std::string& name) {
       .Hint(nearest.empty() ? "see quern --help" : fmt::format("did you mean quern {}?", nearest));
 }
 
-Terminal::Options TerminalOptions(const CommonFlags& flags) {
-  if (flags.progress != "auto" && flags.progress != "always" && flags.progress != "never") {
+Terminal::Options TerminalOptions(const CommonFlags& common) {
+  if (common.progress != "auto" && common.progress != "always" && common.progress != "never") {
     throw UsageError("usage.flag-value",
-                     "--progress takes auto, always or never, not " + Quoted(flags.progress));
+                     "--progress takes auto, always or never, not " + Quoted(common.progress));
   }
   const bool on_terminal = IsTerminal(STDERR_FILENO);
   const char* no_color = std::getenv("NO_COLOR");
-  return {.quiet = flags.quiet,
-          .verbose = flags.verbose,
-          .color = on_terminal && !flags.no_color && (no_color == nullptr || *no_color == '\0'),
-          .progress = flags.progress == "always" ||
-                      (flags.progress == "auto" && on_terminal && !flags.quiet)};
+  return {.quiet = common.quiet,
+          .verbose = common.verbose,
+          .color = on_terminal && !common.no_color && (no_color == nullptr || *no_color == '\0'),
+          .progress = common.progress == "always" ||
+                      (common.progress == "auto" && on_terminal && !common.quiet)};
 }
 
-int RunCommand(const CommandInfo& info, CommonFlags& flags, std::vector<std::string> arguments,
-               Terminal& terminal) {
-  CLI::App app;
-  app.allow_extras();
-  AddCommonFlags(app, flags);
+int ShowVersion(const CommonFlags& common) {
+  if (common.json.empty() || common.json == "-") {
+    PrintOut(VersionText(/*as_json=*/!common.json.empty()));
+  } else {
+    WriteReport(common.json, kJsonSignature, VersionText(/*as_json=*/true), {});
+  }
+  return 0;
+}
+
+int RunCommand(const CommandInfo& info, CommonFlags& common,
+               const std::vector<std::string>& arguments, Terminal& terminal) {
+  Flags flags;
   const std::unique_ptr<Command> command = info.make();
-  command->AddOptions(app);
-  Parse(app, std::move(arguments));
-  if (flags.help) {
-    PrintOut(CommandHelp(info, app));
+  command->AddFlags(flags);
+  AddCommonFlags(flags, common);
+  flags.Parse(arguments, info.name);
+  if (common.help) {
+    PrintOut(CommandHelp(info, flags));
     return 0;
   }
-  RefuseExtras(app, std::string(info.name));
-  terminal.Configure(TerminalOptions(flags));
-  if (!flags.isa.empty()) CapIsa(flags.isa);
-  Session session{
-      .terminal = terminal, .threads = AvailableThreads(), .memory_bytes = {}, .json = flags.json};
-  if (!flags.threads.empty()) {
-    session.threads = static_cast<unsigned>(ParseCount("--threads", flags.threads, 1, 1024));
+  if (common.version) return ShowVersion(common);
+  terminal.Configure(TerminalOptions(common));
+  if (!common.isa.empty()) CapIsa(common.isa);
+  Session session{.terminal = terminal,
+                  .threads = AvailableThreads(),
+                  .memory_bytes = {},
+                  .json = common.json,
+                  .used_files = {}};
+  if (!common.threads.empty()) {
+    session.threads = static_cast<unsigned>(ParseCount("--threads", common.threads, 1, 1024));
   }
-  if (!flags.memory.empty()) session.memory_bytes = ParseSize("--memory", flags.memory);
+  const unsigned startable = StartableThreads(session.threads);
+  if (startable < session.threads) {
+    terminal.Warn(fmt::format("the system starts no more threads: {} instead of {}", startable,
+                              session.threads));
+    session.threads = startable;
+  }
+  if (!common.memory.empty()) session.memory_bytes = ParseSize("--memory", common.memory);
+  terminal.Info(fmt::format("instruction set {}, {} threads", CurrentIsa(), session.threads));
   return command->Run(session);
 }
 
-int Dispatch(std::vector<std::string> arguments, std::string& command_name,
+// `quern version`, which is no row of the table: it does no work.
+int RunVersion(CommonFlags& common, const std::vector<std::string>& arguments) {
+  Flags flags;
+  AddCommonFlags(flags, common);
+  flags.Parse(arguments, "version");
+  return common.help ? (PrintOut(GeneralHelp(/*brief=*/false)), 0) : ShowVersion(common);
+}
+
+int Dispatch(const std::vector<std::string>& arguments, std::string& command_name,
              std::unique_ptr<Terminal>& terminal) {
-  CommonFlags flags;
-  CLI::App app;
-  app.prefix_command();
-  AddCommonFlags(app, flags);
-  Parse(app, std::move(arguments));
-  std::vector<std::string> rest = app.remaining();
-  if (flags.version && rest.empty()) rest = {"version"};
+  CommonFlags common;
+  Flags leading;
+  AddCommonFlags(leading, common);
+  std::vector<std::string> rest = leading.ParseLeading(arguments);
+  if (rest.empty() && common.version) return ShowVersion(common);
   if (rest.empty()) {
-    PrintOut(GeneralHelp(/*brief=*/!flags.help));
-    return flags.help ? 0 : static_cast<int>(ErrorCode::kUsage);
+    PrintOut(GeneralHelp(/*brief=*/!common.help));
+    return common.help ? 0 : static_cast<int>(ErrorCode::kUsage);
   }
-  if (rest[0].size() > 1 && rest[0][0] == '-') RefuseExtras(app, "");
   std::string name = rest[0];
   rest.erase(rest.begin());
   if (name == "help") {
-    if (rest.empty()) {
+    if (rest.empty() || rest[0] == "help" || rest[0] == "version") {
       PrintOut(GeneralHelp(/*brief=*/false));
       return 0;
     }
     name = rest[0];
-    if (name == "help" || name == "version") return PrintOut(GeneralHelp(false)), 0;
     rest = {"--help"};
   }
-  if (name == "version") return PrintOut(VersionText(flags.json == "-" || !rest.empty())), 0;
+  if (name == "version") return RunVersion(common, rest);
   const CommandInfo& info = FindCommand(name);
   command_name = name;
   terminal = std::make_unique<Terminal>(name);
-  if (flags.help) rest = {"--help"};
-  return RunCommand(info, flags, std::move(rest), *terminal);
+  return RunCommand(info, common, rest, *terminal);
+}
+
+// Returns what to do about an error that does not say so itself.
+std::string HintOf(const Error& error, const std::string& command) {
+  if (!error.hint().empty()) return error.hint();
+  switch (error.code()) {
+    case ErrorCode::kUsage:
+      return command.empty() ? "see quern --help" : fmt::format("see quern {} --help", command);
+    case ErrorCode::kData:
+      return "the input is damaged, or its maker erred: fetch it or make it again" +
+             std::string(command == "check" ? "" : " (quern check lists all faults)");
+    case ErrorCode::kUnsupported:
+      return "see quern help convert for what is read";
+    case ErrorCode::kSystem:
+      return "see that the path is right and may be used by you";
+    case ErrorCode::kMemory:
+      return "give a larger --memory";
+    case ErrorCode::kUndecided:
+    case ErrorCode::kBug:
+      break;
+  }
+  return "";
 }
 
 int RunAndWordErrors(int argc, char** argv) {
@@ -177,13 +181,18 @@ int RunAndWordErrors(int argc, char** argv) {
       throw Error(ErrorCode::kSystem, "system.refused", error.what())
           .Hint("the limits of the process may be too low: ulimit -a shows them");
     } catch (const std::exception& error) {
+      // What oneTBB throws where it cannot start a thread is of no finer type.
+      if (std::string_view(error.what()).starts_with("pthread_")) {
+        throw Error(ErrorCode::kSystem, "system.refused", error.what())
+            .Hint("the limits of the process may be too low: ulimit -a shows them");
+      }
       throw Error(ErrorCode::kBug, "bug.exception", error.what())
           .Hint("this is a defect of quern; please report it with the command line");
     }
   } catch (const Error& error) {
     if (error.id() == "output.pipe") return kExitPipe;
     terminal->End();
-    terminal->ShowError(error.what(), error.hint());
+    terminal->ShowError(error.what(), HintOf(error, command_name));
     return static_cast<int>(error.code());
   }
 }
@@ -203,6 +212,6 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   quern::OccupyStandardDescriptors();
-  quern::InstallSignalHandlers();
+  quern::AnswerSignals();
   return quern::Main(argc, argv);
 }

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -13,6 +12,7 @@
 #include "formats/gguf_writer.h"
 #include "formats/partial_file.h"
 #include "quant/transcode.h"
+#include "tools/report_target.h"
 #include "tools/table.h"
 #include "tools/terminal.h"
 
@@ -77,14 +77,17 @@ void ShowWarnings(const Manifest& out, const QuantPlan& plan, Terminal& terminal
   }
 }
 
-// Adds what tells two inputs apart: name, size, time, and the beginning and the end, where formats
-// keep the sums of their data.
+// Adds what tells two inputs apart: small files whole; of large ones name, size, the times of the
+// last change, and the beginning and the end, where formats keep the sums of their data.
 void HashInput(const InputFileStamp& input, Xxh3Stream& hash) {
   constexpr uint64_t kEndBytes = uint64_t{1} << 20;
   const std::string name = std::filesystem::path(input.path).filename();
-  hash.Update(
-      AsBytes(fmt::format("{}/{}/{}/", name, input.stamp.size_bytes, input.stamp.modified_ns)));
+  hash.Update(AsBytes(fmt::format("{}/{}/", name, input.stamp.size_bytes)));
   const InputFile file(input.path);
+  if (file.size_bytes() > 2 * kEndBytes) {
+    hash.Update(AsBytes(fmt::format("{}/{}/{}/", input.stamp.id.inode, input.stamp.modified_ns,
+                                    input.stamp.status_changed_ns)));
+  }
   const uint64_t n = std::min(kEndBytes, file.size_bytes());
   hash.Update(file.ReadVector(0, n));
   hash.Update(file.ReadVector(file.size_bytes() - n, n));
@@ -129,24 +132,29 @@ std::unique_ptr<TensorSink> OpenSink(const OpenedSource& source, const QuantPlan
                            });
 }
 
+// Finds out whether the output could be written, without making anything.
+void CheckTarget(const OpenedSource& source, const WriterFlags& flags, uint64_t expected_bytes) {
+  if (ModelGoesToStdout(flags.output)) return;
+  const OutputOptions options = ModelOutputOptions(flags.force, source.input_files, expected_bytes);
+  const OutputTarget target = FindOutputTarget(flags.output, options);
+  if (target.is_file) CheckSpace(flags.output, target, expected_bytes, expected_bytes);
+}
+
 }  // namespace
 
-void AddWriterFlags(CLI::App& app, WriterFlags& flags) {
-  app.add_option("-o,--output", flags.output,
-                 "Output file (default: standard output, if that is no terminal)")
-      ->type_name("FILE");
-  app.add_flag("--force", flags.force, "Replace the output if it exists");
-  app.add_flag("--resume", flags.resume,
+void WriterFlags::AddTo(Flags& flags) {
+  flags.Value("-o,--output", output, "FILE",
+              "Output file (default: standard output, if that is no terminal)");
+  flags.Switch("--force", force, "Replace the output if it exists");
+  flags.Switch("--resume", resume,
                "Keep an unfinished output as FILE.partial, and go on with one that is there");
-  app.add_flag("-n,--dry-run", flags.dry_run, "Check everything and show the size, write nothing");
-  app.add_flag("--explain", flags.explain, "List every tensor with its type and the reason");
-  app.add_flag("--no-trailer", flags.no_trailer,
+  flags.Switch("-n,--dry-run", dry_run, "Check everything and show the size, write nothing");
+  flags.Switch("--explain", explain, "List every tensor with its type and the reason");
+  flags.Switch("--no-trailer", no_trailer,
                "Leave out the hashes by which quern check finds damage");
-  app.add_option("-f,--format", flags.format, "Format of the output: gguf (default), qpack")
-      ->type_name("FORMAT");
-  app.add_option("--level", flags.level,
-                 "Patience of -f qpack: 1 (default) to 3 (see quern help pack)")
-      ->type_name("N");
+  flags.Value("-f,--format", format, "FORMAT", "Format of the output: gguf (default), qpack");
+  flags.Value("--level", level, "N",
+              "Patience of -f qpack: 1 (default) to 3 (see quern help pack)");
 }
 
 void CheckWriterFlags(const WriterFlags& flags, const Session& session) {
@@ -171,12 +179,24 @@ void CheckWriterFlags(const WriterFlags& flags, const Session& session) {
   }
 }
 
+QuantPlan MakePlanFor(const OpenedSource& source, std::string_view preset,
+                      const PlanOptions& options) {
+  try {
+    return MakePlan(source.manifest(), preset, options);
+  } catch (Error& error) {
+    if (!error.has_file() && error.code() != ErrorCode::kUsage) error.File(source.source->name());
+    throw;
+  }
+}
+
 int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& plan,
             const WriterFlags& flags, Session& session) {
   if (flags.resume && source.store == nullptr) {
     throw UsageError("usage.resume", "--resume cannot tell whether a stream is the same again")
         .Hint("give the input's path");
   }
+  UseFiles(session, source.input_files);
+  UseFiles(session, {flags.output});
   const Manifest& before = source.manifest();
   const Manifest after = plan.Apply(before);
   const ModelWriteOptions write_options{.trailer = !flags.no_trailer,
@@ -201,21 +221,27 @@ int RunPass(std::string_view command, OpenedSource& source, const QuantPlan& pla
     const auto writer = OpenSink(source, plan, after, gguf_bytes, write_options, flags, file_bytes);
     TranscodeOptions options{.threads = session.threads, .progress = &session.terminal};
     if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
-    Transcode(*source.source, plan, *writer, options);
+    try {
+      Transcode(*source.source, plan, *writer, options);
+    } catch (Error& error) {
+      if (!error.has_file()) error.File(source.source->name());
+      throw;
+    }
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begun;
     if (session.wants_json()) {
       json["file_bytes"] = file_bytes;
       if (is_packed) json["gguf_bytes"] = gguf_bytes;
       json["seconds"] = seconds.count();
     }
-    if (!ModelGoesToStdout(flags.output)) try {
-        session.terminal.Note(
-            fmt::format("wrote {}: {}", Escaped(flags.output), Summary(after, file_bytes, plan)));
-      } catch (const std::bad_alloc&) {
-        // The model is in its place: where there is no memory to say so, nothing has failed.
-      }
-  } else if (!session.wants_json()) {
-    PrintOut(Summary(after, gguf_bytes, plan) + (is_packed ? " before packing\n" : "\n"));
+    if (!ModelGoesToStdout(flags.output)) {
+      session.terminal.NoteDone([&] {
+        return fmt::format("wrote {}: {}", Escaped(flags.output), Summary(after, file_bytes, plan));
+      });
+    }
+  } else {
+    CheckTarget(source, flags, is_packed ? 0 : gguf_bytes);
+    if (!session.wants_json())
+      PrintOut(Summary(after, gguf_bytes, plan) + (is_packed ? " before packing\n" : "\n"));
   }
   if (session.wants_json()) WriteJson(session, json.dump(2));
   return 0;

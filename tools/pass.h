@@ -20,14 +20,18 @@ struct WriterFlags {
   bool no_trailer = false;
   std::string format = "gguf";
   std::string level;  // of packing; empty: the format's own
-};
 
-// Adds -o, --force, --resume, -n/--dry-run, --explain, --no-trailer, -f/--format and --level.
-void AddWriterFlags(CLI::App& app, WriterFlags& flags);
+  // Adds -o, --force, --resume, -n/--dry-run, --explain, --no-trailer, -f/--format and --level.
+  void AddTo(Flags& flags);
+};
 
 // Throws: Error kUsage if the flags contradict each other, ask for reports where the model goes, or
 // want to resume what is no file.
 void CheckWriterFlags(const WriterFlags& flags, const Session& session);
+
+// Returns the plan for a source. Throws: as MakePlan, with the source's name.
+QuantPlan MakePlanFor(const OpenedSource& source, std::string_view preset,
+                      const PlanOptions& options);
 
 // Carries `source` through `plan` into the file that the flags name, and reports as they ask.
 // Returns the exit code. `command` is the name in the JSON report.

@@ -1,34 +1,37 @@
 #include "tools/report_files.h"
 
-#include <CLI/CLI.hpp>
+#include <vector>
 
-#include "formats/core/file.h"
+#include "tools/report_target.h"
 
 namespace quern {
-namespace {
-
-void WriteTo(const std::string& path, const std::string& text) {
-  if (path.empty()) return;
-  const auto output =
-      OpenOutput(path, {.force = true, .inputs = {}, .expected_bytes = text.size()});
-  output->Write(AsBytes(text));
-  output->Commit();
+void ReportFiles::AddTo(Flags& flags) {
+  flags.Value("--junit", junit, "FILE", "Also write JUnit's XML: a test case for each gate");
+  flags.Value("--markdown", markdown, "FILE", "Also write Markdown, for job summaries");
+  flags.Value("--html", html, "FILE", "Also write a page with plots, in one file");
 }
 
-}  // namespace
-
-void ReportFiles::AddTo(CLI::App& app) {
-  app.add_option("--junit", junit, "Also write JUnit's XML: a test case for each gate")
-      ->type_name("FILE");
-  app.add_option("--markdown", markdown, "Also write Markdown, for job summaries")
-      ->type_name("FILE");
-  app.add_option("--html", html, "Also write a page with plots, in one file")->type_name("FILE");
+std::vector<ReportFiles::Kind> ReportFiles::Wanted() const {
+  std::vector<Kind> kinds = {{junit, kJunitSignature, ReportsToJunit},
+                             {markdown, kMarkdownSignature, ReportsToMarkdown},
+                             {html, kHtmlSignature, ReportsToHtml}};
+  std::erase_if(kinds, [](const Kind& kind) { return kind.path.empty(); });
+  return kinds;
 }
 
-void ReportFiles::Write(std::span<const Report> reports) const {
-  if (!junit.empty()) WriteTo(junit, ReportsToJunit(reports));
-  if (!markdown.empty()) WriteTo(markdown, ReportsToMarkdown(reports));
-  if (!html.empty()) WriteTo(html, ReportsToHtml(reports));
+void ReportFiles::Use(Session& session) const {
+  for (const Kind& kind : Wanted()) {
+    CheckReportTarget(kind.path, kind.signature, session.used_files);
+    UseFiles(session, {kind.path});
+  }
+}
+
+void ReportFiles::Write(std::span<const Report> reports, const Session& session) const {
+  for (const Kind& kind : Wanted()) {
+    std::vector<std::string> others = session.used_files;
+    std::erase(others, kind.path);
+    WriteReport(kind.path, kind.signature, kind.make(reports), others);
+  }
 }
 
 }  // namespace quern

@@ -4,6 +4,8 @@
 
 #include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "tools/command.h"
 #include "verify/report.h"
@@ -27,10 +29,20 @@ struct ReportFiles {
   std::string junit, markdown, html;  // empty: not asked for
 
   // Adds --junit, --markdown and --html.
-  void AddTo(CLI::App& app);
-  // Writes what was asked for; files that exist are replaced, as those of --json.
-  // Throws: as OpenOutput and Output.
-  void Write(std::span<const Report> reports) const;
+  void AddTo(Flags& flags);
+  // Finds out before the work whether the files can be written, and counts them among those that
+  // the run writes. Throws: as CheckReportTarget.
+  void Use(Session& session) const;
+  // Writes what was asked for. Throws: as WriteReport.
+  void Write(std::span<const Report> reports, const Session& session) const;
+
+ private:
+  struct Kind {
+    std::string path;
+    std::string_view signature;
+    std::string (*make)(std::span<const Report>);
+  };
+  std::vector<Kind> Wanted() const;
 };
 
 }  // namespace quern

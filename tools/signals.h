@@ -5,7 +5,8 @@ namespace quern {
 
 // Exit codes 130 and 143 on SIGINT and SIGTERM, after the names of temporary files were removed.
 // SIGPIPE keeps its default (the process ends silently; the shell sees 141). SIGXFSZ is ignored.
-void InstallSignalHandlers();
+// Requires: the process has one thread yet; all others take over what this one blocks.
+void AnswerSignals();
 
 // While it lives, the first SIGINT or SIGTERM does nothing but make Interrupted() true, so that
 // what was gathered can be kept; the second ends the process as before. One at a time.

@@ -36,7 +36,8 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 
 std::string NearestWord(std::string_view word, const std::vector<std::string>& candidates) {
   std::string best;
-  size_t best_distance = std::max<size_t>(word.size() / 3, 1) + 1;
+  // A third of the letters may differ, which in one or two is none.
+  size_t best_distance = word.size() / 3 + 1;
   if (word.size() > 64) return best;  // Nobody meant that; and the table below is quadratic.
   for (const std::string& candidate : candidates) {
     const size_t distance = EditDistance(word, candidate);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <mutex>
+#include <new>
 #include <string>
 #include <string_view>
 
@@ -28,6 +29,15 @@ class Terminal final : public Log, public Progress {
 
   // What was done, shown unless -q.
   void Note(std::string_view message);
+  // The same for an output that is in its place: where there is no memory for words, nothing has
+  // failed. `make_text` returns the message.
+  template <typename MakeText>
+  void NoteDone(const MakeText& make_text) {
+    try {
+      Note(make_text());
+    } catch (const std::bad_alloc&) {
+    }
+  }
   // Lines as they are: a report that could not go to standard output.
   void Text(std::string_view lines);
 

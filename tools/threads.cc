@@ -9,7 +9,11 @@
 #include <cstdlib>
 #include <fstream>
 #include <limits>
+#include <mutex>
 #include <sstream>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 namespace quern {
 namespace {
@@ -83,6 +87,24 @@ unsigned AvailableThreads() {
   membership << file.rdbuf();  // where it cannot be read, there is no quota to keep to
   const double quota = std::ceil(CpuQuota(membership.str(), "/sys/fs/cgroup"));
   return static_cast<unsigned>(std::max(std::min<double>(n_processors, quota), 1.0));
+}
+
+unsigned StartableThreads(unsigned wanted) {
+  std::mutex gate;
+  std::vector<std::thread> threads;
+  {
+    const std::scoped_lock all_at_once(gate);
+    try {
+      while (threads.size() + 1 < wanted) {
+        threads.emplace_back([&gate] { const std::scoped_lock pass(gate); });
+      }
+    } catch (const std::system_error&) {
+    }
+  }
+  for (std::thread& thread : threads) thread.join();
+  const auto started = static_cast<unsigned>(threads.size()) + 1;
+  // One is left to those that tell the disk to start.
+  return started == wanted ? wanted : std::max(started - 1, 1u);
 }
 
 void RunOnThreads(unsigned threads, const std::function<void()>& action) {

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,6 +27,16 @@ std::string KindOf(mode_t mode) {
   return "a special file";
 }
 
+FileStamp StampFrom(const struct stat& status) {
+  const auto ns = [](const timespec& time) {
+    return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+  };
+  return {{static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)},
+          static_cast<uint64_t>(status.st_size),
+          ns(status.st_mtim),
+          ns(status.st_ctim)};
+}
+
 Error TruncatedInput(const std::string& file, uint64_t offset, uint64_t found, uint64_t expected) {
   return DataError("input.truncated", "file is shorter than it was when opened")
       .File(Escaped(file, 4096))
@@ -46,15 +57,25 @@ std::optional<FileId> FileIdOf(const std::string& path) {
 std::optional<FileStamp> FileStampOf(const std::string& path) {
   struct stat status;
   if (stat(path.c_str(), &status) != 0) return std::nullopt;
-  return FileStamp{{static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)},
-                   static_cast<uint64_t>(status.st_size),
-                   int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
+  return StampFrom(status);
+}
+
+std::optional<FileStamp> RegularFileStampOf(int fd) {
+  struct stat status;
+  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
+  return StampFrom(status);
 }
 
 std::optional<FileId> RegularFileIdOf(int fd) {
-  struct stat status;
-  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
-  return FileId{static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)};
+  const auto stamp = RegularFileStampOf(fd);
+  return stamp ? std::optional(stamp->id) : std::nullopt;
+}
+
+bool WaitIfWouldBlock(int fd, int err, short events) noexcept {
+  if (err != EAGAIN && err != EWOULDBLOCK) return false;
+  pollfd waiting = {.fd = fd, .events = events, .revents = 0};
+  poll(&waiting, 1, -1);  // What is wrong, the next read or write tells.
+  return true;
 }
 
 std::vector<std::string> NamesIn(const std::string& folder) {
@@ -142,7 +163,7 @@ size_t FdStream::Read(MutableByteView out) {
   while (done < out.size()) {
     const size_t n = std::min(out.size() - done, kMaxTransferBytes);
     const ssize_t got = read(fd_, out.data() + done, n);
-    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && (errno == EINTR || WaitIfWouldBlock(fd_, errno, POLLIN))) continue;
     if (got < 0) throw SystemError("file.read", "read", name_, errno).Offset(position_);
     if (got == 0) break;
     done += static_cast<size_t>(got);

@@ -22,16 +22,22 @@ struct FileId {
 // Returns the identity of the file at `path`, or nothing if there is none.
 std::optional<FileId> FileIdOf(const std::string& path);
 
-// What changes when a file changes.
+// What changes when a file changes. Times are those since 1970.
 struct FileStamp {
   FileId id;
   uint64_t size_bytes = 0;
-  int64_t modified_ns = 0;  // since 1970
-  bool operator==(const FileStamp&) const = default;
+  int64_t modified_ns = 0;
+  int64_t status_changed_ns = 0;  // not compared: a new name or mode changes it too
+  bool operator==(const FileStamp& other) const {
+    return id == other.id && size_bytes == other.size_bytes && modified_ns == other.modified_ns;
+  }
 };
 
 // Returns the stamp of the file at `path`, or nothing if there is none.
 std::optional<FileStamp> FileStampOf(const std::string& path);
+// Returns the stamp of the regular file behind an open descriptor, or nothing where it is another
+// kind.
+std::optional<FileStamp> RegularFileStampOf(int fd);
 // Returns the identity of the regular file that the open descriptor reads or writes, or nothing
 // where it is a pipe, a terminal or a device.
 std::optional<FileId> RegularFileIdOf(int fd);
@@ -148,23 +154,29 @@ class Output {
 };
 
 struct OutputOptions {
-  bool force = false;           // Replace an existing file.
+  bool force = false;           // Replace an existing file, or what is on a block device.
+  bool never_terminal = false;  // The bytes are not for reading.
   std::vector<FileId> inputs;   // Files that the output must not be.
   uint64_t expected_bytes = 0;  // For the free-space check; 0 = unknown.
 };
 
 // Returns the output for `path`: an AtomicFile; a plain descriptor for a device or FIFO.
 // Throws: Error kSystem "output.exists", "output.is-input", "output.directory", "output.space",
-// "output.open". Messages name the path.
+// "output.open"; kUsage "usage.binary-to-terminal". Messages name the path.
 std::unique_ptr<Output> OpenOutput(const std::string& path, const OutputOptions& options);
 
 // Returns an output over an open descriptor (standard output), which stays open.
-// Throws: Error kSystem "output.is-input", "output.space" where it is a regular file.
+// Throws: Error kSystem "output.is-input", "output.space" where it is a regular file; kUsage
+// "usage.binary-to-terminal".
 std::unique_ptr<Output> FdOutput(int fd, std::string name, const OutputOptions& options = {});
+
+// Waits until a descriptor that does not block (one gets such pipes from other programs) can go on
+// reading or writing. Returns false if `err` is an error of another kind.
+bool WaitIfWouldBlock(int fd, int err, short events) noexcept;
 
 // Where an output goes once its path was followed and checked.
 struct OutputTarget {
-  std::string path;     // without symbolic links at its end
+  std::string path;     // of a file: without symbolic links at its end
   bool is_file = true;  // false: a device or FIFO
   std::string directory() const;
 };
@@ -203,6 +215,10 @@ class FileWriter {
   uint64_t n_pending_bytes_ = 0;  // written since the disk was last told to start
   std::unique_ptr<DiskStarter> starter_;
 };
+
+// Gives the finished file `from` the name `to`, in the same directory; only `force` replaces a file
+// that is there. Returns false, with errno, if that fails (EEXIST: there is one).
+bool MoveIntoPlace(const std::string& from, const std::string& to, bool force) noexcept;
 
 // Makes the names in a directory durable, where the file system can.
 void SyncDirectory(const std::string& directory) noexcept;

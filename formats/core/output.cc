@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -67,6 +68,12 @@ Error ExistsError(const std::string& path) {
       .File(Escaped(path, 4096))
       .Hint("give another name, or --force to replace it");
 }
+Error TerminalError(const std::string& path) {
+  return Error(ErrorCode::kUsage, "usage.binary-to-terminal",
+               "a model is not written to a terminal")
+      .File(Escaped(path, 4096))
+      .Hint("name a file with -o, or redirect standard output");
+}
 Error IsInputError(const std::string& path) {
   return Error(ErrorCode::kSystem, "output.is-input", "output is one of the inputs")
       .File(Escaped(path, 4096))
@@ -83,7 +90,12 @@ class DescriptorOutput final : public Output {
   }
   const std::string& name() const override { return name_; }
   void Write(ByteView bytes) override { writer_.Write(bytes); }
-  void Commit() override {}
+  void Commit() override {
+    // Where a disk is behind it, errors may come late.
+    struct stat status;
+    if (fstat(fd_, &status) != 0) return;
+    if (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode)) writer_.Sync();
+  }
 
  private:
   int fd_;
@@ -101,8 +113,12 @@ class AtomicFile final : public Output {
         base_name_(target_.substr(target_.rfind('/') + 1)),
         force_(force) {
     RemoveLeftovers();
-    fd_ = open(directory_.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
-    if (fd_ < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) OpenNamed();
+    // A file without a name gets one through /proc, which some sandboxes lack.
+    const bool can_name = access("/proc/self/fd", X_OK) == 0;
+    if (can_name) fd_ = open(directory_.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
+    if (!can_name || (fd_ < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))) {
+      OpenNamed();
+    }
     if (fd_ < 0)
       throw SystemError("output.open", "create a file in the directory of", shown_path, errno);
     writer_.emplace(fd_, shown_path_);
@@ -128,12 +144,10 @@ class AtomicFile final : public Output {
     }
     if (named_ != nullptr) {
       // Another program may have made the target meanwhile: only --force may replace it.
-      if (force_ ? rename(named_->path().c_str(), target_.c_str()) != 0
-                 : link(named_->path().c_str(), target_.c_str()) != 0) {
+      if (!MoveIntoPlace(named_->path(), target_, force_)) {
         if (errno == EEXIST) throw ExistsError(shown_path_);
         throw SystemError("output.commit", "name the finished file", shown_path_, errno);
       }
-      if (force_) named_->Release();
       named_.reset();
     }
     SyncDirectory(directory_);
@@ -216,7 +230,8 @@ std::string ResolveTarget(const std::string& path) {
 void CheckSpaceOn(const std::string& shown_path, const struct statvfs& volume,
                   uint64_t needed_bytes, uint64_t file_bytes) {
   const uint64_t free_bytes = static_cast<uint64_t>(volume.f_bavail) * volume.f_frsize;
-  if (needed_bytes > free_bytes) {
+  const bool is_known = volume.f_blocks > 0;  // Some file systems do not count.
+  if (is_known && needed_bytes > free_bytes) {
     throw Error(ErrorCode::kSystem, "output.space", "not enough free space for the output")
         .File(Escaped(shown_path, 4096))
         .Found(fmt::format("{} bytes free", free_bytes))
@@ -292,7 +307,7 @@ void FileWriter::Write(ByteView bytes) {
   while (!bytes.empty()) {
     const size_t n = std::min(bytes.size(), size_t{1} << 30);
     const ssize_t put = write(fd_, bytes.data(), n);
-    if (put < 0 && errno == EINTR) continue;
+    if (put < 0 && (errno == EINTR || WaitIfWouldBlock(fd_, errno, POLLOUT))) continue;
     if (put < 0) {
       const int err = errno;
       // A reader that went away is no fault to report: the program ends as SIGPIPE would end it.
@@ -317,6 +332,18 @@ void FileWriter::Sync() {
   throw error;
 }
 
+bool MoveIntoPlace(const std::string& from, const std::string& to, bool force) noexcept {
+  if (force) return rename(from.c_str(), to.c_str()) == 0;
+  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
+  if (errno != EINVAL && errno != ENOSYS) return false;
+  // The file system does not know that flag. What was moved is there even if the old name stays.
+  if (link(from.c_str(), to.c_str()) == 0) return unlink(from.c_str()), true;
+  if (errno != EPERM && errno != EOPNOTSUPP && errno != ENOSYS) return false;
+  // Nor has it hard links: nothing is left but to look first.
+  if (faccessat(AT_FDCWD, to.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) return errno = EEXIST, false;
+  return rename(from.c_str(), to.c_str()) == 0;
+}
+
 void SyncDirectory(const std::string& directory) noexcept {
   const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return;
@@ -330,6 +357,7 @@ std::string OutputTarget::directory() const {
 }
 
 std::unique_ptr<Output> FdOutput(int fd, std::string name, const OutputOptions& options) {
+  if (options.never_terminal && isatty(fd) == 1) throw TerminalError(name);
   if (const auto id = RegularFileIdOf(fd)) {
     if (std::ranges::find(options.inputs, *id) != options.inputs.end()) throw IsInputError(name);
     struct statvfs volume;
@@ -341,9 +369,11 @@ std::unique_ptr<Output> FdOutput(int fd, std::string name, const OutputOptions& 
 }
 
 OutputTarget FindOutputTarget(const std::string& path, const OutputOptions& options) {
-  OutputTarget target{ResolveTarget(path)};
   struct stat status;
-  if (stat(target.path.c_str(), &status) != 0) return target;
+  if (stat(path.c_str(), &status) != 0) {
+    if (errno != ENOENT) throw SystemError("output.open", "open for writing", path, errno);
+    return {ResolveTarget(path)};
+  }
   if (S_ISDIR(status.st_mode)) {
     throw Error(ErrorCode::kSystem, "output.directory", "output is a directory")
         .File(Escaped(path, 4096))
@@ -351,9 +381,10 @@ OutputTarget FindOutputTarget(const std::string& path, const OutputOptions& opti
   }
   const FileId id{static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)};
   if (std::ranges::find(options.inputs, id) != options.inputs.end()) throw IsInputError(path);
-  target.is_file = S_ISREG(status.st_mode);
-  if (target.is_file && !options.force) throw ExistsError(path);
-  return target;
+  const bool is_file = S_ISREG(status.st_mode);
+  if ((is_file || S_ISBLK(status.st_mode)) && !options.force) throw ExistsError(path);
+  // The path of a pipe or device may lead through links that name no file (/dev/stdout).
+  return {is_file ? ResolveTarget(path) : path, is_file};
 }
 
 void CheckSpace(const std::string& shown_path, const OutputTarget& target, uint64_t needed_bytes,
@@ -366,8 +397,12 @@ void CheckSpace(const std::string& shown_path, const OutputTarget& target, uint6
 std::unique_ptr<Output> OpenOutput(const std::string& path, const OutputOptions& options) {
   const OutputTarget target = FindOutputTarget(path, options);
   if (!target.is_file) {
-    const int fd = open(target.path.c_str(), O_WRONLY | O_CLOEXEC);
+    const int fd = open(target.path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0) throw SystemError("output.open", "open for writing", path, errno);
+    if (options.never_terminal && isatty(fd) == 1) {
+      close(fd);
+      throw TerminalError(path);
+    }
     return std::make_unique<DescriptorOutput>(fd, path, true);
   }
   CheckSpace(path, target, options.expected_bytes, options.expected_bytes);

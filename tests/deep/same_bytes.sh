@@ -1,9 +1,10 @@
 # shellcheck shell=bash
 # Sourced by deep.sh: whether another build of quern writes the very bytes of the reference, and measures the same.
 
-# bytes_of COMMAND...: one line "TYPE HASH" for each type to which the fixture is converted.
+# bytes_of COMMAND...: one line "TYPE HASH" for each type to which the fixture is converted, and for convert.
 bytes_of() {
   local type
+  echo "convert $("$@" convert tests/data/fixture/meta-2 -o - </dev/null | sha256sum)"
   for type in source f32 f16 bf16 q8_0 q4_0 q4_k_m q2_k_s iq4_xs mxfp4; do
     echo "$type $("$@" quantize tests/data/fixture/meta-2 -t $type -o - </dev/null | sha256sum)"
   done

@@ -2,7 +2,7 @@
 # calls.sh QUERN SHIM MAKE_CHECKPOINT [quick|sweep]
 # The n-th system call fails, once and from then on; so does the n-th allocation.
 . "$(dirname "$0")/common.sh"
-EINTR=4 EIO=5 EACCES=13 EMFILE=24 ENOSPC=28
+EPERM=1 EINTR=4 EIO=5 EAGAIN=11 EACCES=13 EMFILE=24 ENOSPC=28
 
 # judge LABEL CODE REFERENCE [OLD]: after a fault, either all is well or nothing happened.
 judge() {
@@ -48,9 +48,10 @@ all_calls() {
   try write $ENOSPC "$reference" "$old" "$@"
   try write $EIO "$reference" "$old" "$@"
   try write $EINTR "$reference" "$old" "$@"
-  for call in close fsync link rename stat statvfs readlink opendir flock; do
+  for call in close fsync link rename stat statvfs readlink opendir flock seek; do
     try $call $EIO "$reference" "$old" "$@"
   done
+  try thread $EAGAIN "$reference" "$old" "$@"
 }
 
 all_calls "$work/convert.gguf" "" "$quern" convert "$work/in" -o "$target" --threads 1
@@ -58,6 +59,38 @@ all_calls "$work/quantize.gguf" "an old model" "$quern" quantize "$work/convert.
 export QUERN_FAULT_NO_TMPFILE=1
 all_calls "$work/convert.gguf" "" "$quern" convert "$work/in" -o "$target" --threads 1
 unset QUERN_FAULT_NO_TMPFILE
+if [ "$mode" = sweep ]; then
+  "$quern" -q pack "$work/convert.gguf" -o "$work/packed" || exit 1
+  all_calls "$work/packed" "" "$quern" pack "$work/convert.gguf" -o "$target" --threads 1
+  all_calls "$work/convert.gguf" "" "$quern" unpack "$work/packed" -o "$target" --threads 1
+fi
+
+# Threads that cannot be started are done without.
+for command in "convert $work/in" "quantize $work/convert.gguf -t q4_0"; do
+  for n in 0 1 2 3 7; do
+    fresh
+    # shellcheck disable=SC2086 # the words of a command
+    QUERN_FAULT_MAX_THREADS=$n with_fault "" "$quern" $command -o "$target" --threads 8
+    check "no more than $n threads, $command: exit code $?" whole "$work/${command%% *}.gguf"
+    check "no more than $n threads: the message" grep -q 'starts no more threads' "$work/stderr"
+  done
+done
+
+# File systems without hard links, and such as know no RENAME_NOREPLACE either.
+export QUERN_FAULT_NO_TMPFILE=1
+for QUERN_FAULT_NO_NOREPLACE in "" 1; do
+  [ -z "$QUERN_FAULT_NO_NOREPLACE" ] || export QUERN_FAULT_NO_NOREPLACE
+  fresh
+  with_fault "link:1+:$EPERM" "$quern" convert "$work/in" -o "$target"
+  check "no hard links: exit code $?" whole "$work/convert.gguf"
+  fresh "an old model"
+  with_fault "link:1+:$EPERM" "$quern" convert "$work/in" --force -o "$target"
+  check "no hard links, by force: exit code $?" whole "$work/convert.gguf"
+  fresh "an old model"
+  with_fault "link:1+:$EPERM" "$quern" convert "$work/in" -o "$target"
+  check "no hard links, an old file: exit code $?" untouched "an old model"
+done
+unset QUERN_FAULT_NO_TMPFILE QUERN_FAULT_NO_NOREPLACE
 
 # Memory, in readers, codecs and writers: in the sweep only, every 7th allocation.
 new_steps() {

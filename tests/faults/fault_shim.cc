@@ -2,19 +2,22 @@
 //
 //   QUERN_FAULT=CALL:N:ACTION   what happens at the N-th call of that name (from 1), once
 //   QUERN_FAULT=CALL:N+:ACTION  the same, and at all later ones
-//     CALL    a name of kCalls below, "new" for operator new, "any" for every one of kCalls
+//     CALL    a name of kCalls below; "any" for every one but "thread" (pthread_create) and "new"
+//             (operator new)
 //     ACTION  an errno by number; "kill", "term", "int": a signal to the own process before the
 //             call; "short": a read or write moves a few bytes at most; "full": statvfs tells
 //             that a volume is full
 //   QUERN_FAULT_NO_TMPFILE=1    the file system does not know O_TMPFILE
+//   QUERN_FAULT_NO_NOREPLACE=1  the file system does not know RENAME_NOREPLACE
+//   QUERN_FAULT_MAX_THREADS=N   pthread_create fails where N threads live beside the first
 //   QUERN_FAULT_COUNTS=FILE     at the end, the number of calls of each name is written there, and
-//   the
-//                               peak of memory
+//                               the peak of memory
 //
 // Calls for standard error are left alone: messages are what is looked at.
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -37,12 +40,13 @@ namespace {
 
 constexpr const char* kCalls[] = {"open",     "close",    "read",    "write",  "fsync",
                                   "truncate", "link",     "rename",  "unlink", "stat",
-                                  "statvfs",  "readlink", "opendir", "flock",  "new"};
+                                  "statvfs",  "readlink", "opendir", "flock",  "seek",
+                                  "thread",   "new"};
 constexpr size_t kNumCalls = sizeof kCalls / sizeof kCalls[0];
-constexpr size_t kNew = kNumCalls - 1;
+constexpr size_t kThread = kNumCalls - 2, kNew = kNumCalls - 1;
 
 struct Fault {
-  size_t call = kNumCalls;  // an index of kCalls, or kNumCalls for any but "new"
+  size_t call = kNumCalls;  // an index of kCalls, or kNumCalls for any
   uint64_t at = 0;          // 0: never
   bool ever = false;
   int error = 0;
@@ -65,7 +69,7 @@ const Fault& TheFault() {
   static const Fault fault = [] {
     Fault f;
     const char* text = std::getenv("QUERN_FAULT");
-    if (text == nullptr) return f;
+    if (text == nullptr || *text == 0) return f;
     char call[32], action[32], plus = 0;
     unsigned long long at = 0;
     if (std::sscanf(text, "%31[a-z]:%llu%c", call, &at, &plus) < 2) std::abort();
@@ -92,7 +96,7 @@ const Fault& TheFault() {
 bool Hits(size_t call) {
   if (!g_has_begun) return false;
   const uint64_t count = ++g_counts[call];
-  const uint64_t total = call == kNew ? 0 : ++g_total;
+  const uint64_t total = call >= kThread ? 0 : ++g_total;
   const Fault& fault = TheFault();
   if (fault.at == 0) return false;
   const uint64_t n = fault.call == kNumCalls ? total : fault.call == call ? count : 0;
@@ -175,6 +179,19 @@ void* AllocateOrThrow(size_t n, size_t alignment) {
   void* data = Allocate(std::max<size_t>(n, 1), alignment);
   if (data == nullptr) throw std::bad_alloc();
   return data;
+}
+
+std::atomic<int> g_threads;
+struct CountedThread {
+  void* (*run)(void*);
+  void* argument;
+};
+void* RunCounted(void* counted) {
+  const CountedThread thread = *static_cast<CountedThread*>(counted);
+  std::free(counted);
+  void* result = thread.run(thread.argument);
+  --g_threads;
+  return result;
 }
 
 struct Reporter {
@@ -280,9 +297,13 @@ int rename(const char* from, const char* to) {
   return Fails("rename") ? -1 : Next<int (*)(const char*, const char*)>("rename")(from, to);
 }
 int renameat2(int from_dir, const char* from, int to_dir, const char* to, unsigned flags) {
-  return Fails("rename") ? -1
-                         : Next<int (*)(int, const char*, int, const char*, unsigned)>("renameat2")(
-                               from_dir, from, to_dir, to, flags);
+  if (Fails("rename")) return -1;
+  if (flags != 0 && std::getenv("QUERN_FAULT_NO_NOREPLACE") != nullptr) {
+    errno = EINVAL;
+    return -1;
+  }
+  return Next<int (*)(int, const char*, int, const char*, unsigned)>("renameat2")(
+      from_dir, from, to_dir, to, flags);
 }
 int unlink(const char* path) {
   return Fails("unlink") ? -1 : Next<int (*)(const char*)>("unlink")(path);
@@ -292,6 +313,29 @@ int stat(const char* path, struct stat* status) {
 }
 int fstat(int fd, struct stat* status) {
   return Fails("stat") ? -1 : Next<int (*)(int, struct stat*)>("fstat")(fd, status);
+}
+int lstat(const char* path, struct stat* status) {
+  return Fails("stat") ? -1 : Next<int (*)(const char*, struct stat*)>("lstat")(path, status);
+}
+off_t lseek(int fd, off_t offset, int whence) {
+  return Fails("seek") ? -1 : Next<off_t (*)(int, off_t, int)>("lseek")(fd, offset, whence);
+}
+off_t lseek64(int fd, off_t offset, int whence) { return lseek(fd, offset, whence); }
+int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*run)(void*),
+                   void* argument) {
+  if (Fails("thread")) return errno;
+  static const char* most = std::getenv("QUERN_FAULT_MAX_THREADS");
+  if (most != nullptr && g_threads.load() >= std::atoi(most)) return EAGAIN;
+  ++g_threads;
+  auto* counted = static_cast<CountedThread*>(std::malloc(sizeof(CountedThread)));
+  *counted = {run, argument};
+  const int error = Next<int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*)>(
+      "pthread_create")(thread, attributes, RunCounted, counted);
+  if (error != 0) --g_threads;
+  return error;
+}
+int fstatvfs(int fd, struct statvfs* volume) {
+  return Fails("statvfs") ? -1 : Next<int (*)(int, struct statvfs*)>("fstatvfs")(fd, volume);
 }
 int statvfs(const char* path, struct statvfs* volume) {
   if (Fails("statvfs")) return -1;

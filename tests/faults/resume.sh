@@ -106,8 +106,12 @@ refused "another type" 5 output.partial "${quantize[@]}"
 refused "another name" 5 output.partial "${convert[@]}" --name other
 with_fault "write:5:28" "$quern" -q quantize "$work/in" -t q4_0 --resume -o "$work/out/other.gguf"
 refused "another effort" 5 output.partial "$quern" -q quantize "$work/in" -t q4_0 --effort best --resume -o "$work/out/other.gguf"
-touch -d '2020-01-01' "$work/in/consolidated.01.pth"
-refused "an input that was changed" 5 output.partial "${convert[@]}"
+shard=$work/in/consolidated.01.pth
+cp -p "$shard" "$work/shard"
+printf X | dd of="$shard" bs=1 seek=$(($(stat -c %s "$shard") / 2)) conv=notrunc status=none
+touch -r "$work/shard" "$shard"
+refused "an input with another byte, its time set back" 5 output.partial "${convert[@]}"
+cp "$work/shard" "$shard"
 begun
 if command -v flock >/dev/null; then
   refused "a run that goes on" 5 output.busy flock "$journal" "${convert[@]}"

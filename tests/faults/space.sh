@@ -21,12 +21,15 @@ fresh
 (ulimit -f $((size / 1024 - 1)); exec "$quern" convert "$work/in" -o "$target") 2>"$work/stderr"
 refused "a limit on files" $? "$target" "a limit of" "$size bytes" "ulimit -f" "output.space"
 (ulimit -f $((size / 1024 - 1)); exec "$quern" convert "$work/in") 2>"$work/stderr" >"$work/stdout"
-check "a limit on standard output: exit code $?" [ ! -s "$work/stdout" ]
+check "a limit on standard output: exit code $?" [ $? -eq 5 -a ! -s "$work/stdout" ]
 check "a limit on standard output: the message" says "standard output" "output.space"
 
-# In the work: the limit is met where the size was not known (a report), the device is full.
 (ulimit -f 1; exec "$quern" inspect "$work/in" --json="$work/out/report.json") 2>"$work/stderr"
-refused "a report beyond the limit" $? "$work/out/report.json" "File too large"
+refused "a report beyond the limit" $? "$work/out/report.json" "output.space"
+
+# In the work: the limit is met where the size was not known (packing), the device is full.
+(ulimit -f 1; exec "$quern" pack "$work/convert.gguf" -o "$target") 2>"$work/stderr"
+refused "packing beyond the limit" $? "$target" "File too large"
 fresh
 "$quern" convert "$work/in" -o /dev/full 2>"$work/stderr"
 refused "/dev/full" $? /dev/full "No space left on device"
@@ -35,7 +38,8 @@ refused "/dev/full as standard output" $? "standard output" "No space left on de
 "$quern" convert "$work/in" >&- 2>"$work/stderr"
 refused "a closed standard output" $? "standard output"
 "$quern" quantize -t q4_0 -o "$target" <&- 2>"$work/stderr"
-check "a closed standard input: exit code $?" untouched
+check "a closed standard input: exit code $?" [ $? -eq 3 ]
+check "a closed standard input: nothing is left" untouched
 check "a closed standard input: the message" says "standard input"
 
 # A small file system that is filled by another program while the work goes on.
@@ -59,7 +63,8 @@ if mount -t tmpfs -o size=$((size + 65536)) tmpfs "$small" 2>/dev/null; then
   rm "$small/other"
   head -c 100000 /dev/zero >"$small/other"
   "$quern" convert "$work/in" -o "$small/model.gguf" 2>"$work/stderr"
-  check "a disk that is too full: exit code $?" says "$small/model.gguf" "bytes free" "output.space"
+  check "a disk that is too full: exit code $?" [ $? -eq 5 ]
+  check "a disk that is too full: the message" says "$small/model.gguf" "bytes free" "output.space"
   check "a disk that is too full: nothing is left" [ "$(ls -A "$small")" = other ]
 else
   echo "no small file system: mounting is not permitted here" >&2

@@ -59,11 +59,23 @@ check "a FIFO gets the bytes" cmp -s "$work/from_fifo" "$work/convert.gguf"
 check "a FIFO stays one" [ -p "$work/out/fifo" ]
 fresh
 chmod a-w "$work/out"
-if [ "$(id -u)" -ne 0 ]; then
-  "$quern" convert "$work/in" -o "$target" 2>"$work/stderr"
-  refused "a folder without permission" $? 5 "$target"
-fi
+chmod -R a+rX "$work"
+cp "$quern" "$work/quern_for_all"
+as_nobody=()
+[ "$(id -u)" -ne 0 ] || as_nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+"${as_nobody[@]}" "$work/quern_for_all" convert "$work/in" -o "$target" 2>"$work/stderr"
+refused "a folder without permission" $? 5 "$target"
 chmod u+w "$work/out"
+"$quern" convert "$work/in" -o "$work/out/$(printf 'n%.0s' {1..300})" 2>"$work/stderr"
+refused "a name that is too long" $? 5 "output.open"
+if [ -b /dev/loop0 ]; then
+  "$quern" convert "$work/in" -o /dev/loop0 2>"$work/stderr"
+  refused "a block device without force" $? 5 /dev/loop0 "output.exists"
+fi
+script -qec "$quern convert $work/in -o /dev/tty" "$work/typescript" >/dev/null 2>&1
+check "a terminal: exit code $?" grep -q 'usage.binary-to-terminal' "$work/typescript"
+script -qec "$quern convert $work/in" "$work/typescript" >/dev/null 2>&1
+check "standard output is a terminal: exit code $?" grep -q 'usage.binary-to-terminal' "$work/typescript"
 check "permission bits follow umask" eval '(umask 027; "$quern" -q convert "$work/in" -o "$target") && [ "$(stat -c %a "$target")" = 640 ]'
 fresh
 check "no HOME, an odd locale" env -i LC_ALL=xx_YY "$quern" -q convert "$work/in" -o "$target"
@@ -118,6 +130,9 @@ refused "a GGUF that changes" $? 3 "$work/model.gguf"
 cp "$work/convert.gguf" "$work/model.gguf"
 while_reading "$work/model.gguf" truncate -s 70000 "$work/model.gguf"
 refused "a GGUF that becomes shorter" $? 3 "$work/model.gguf" "input.truncated"
+cp "$work/convert.gguf" "$work/model.gguf"
+while_reading - overwrite <"$work/model.gguf"
+refused "standard input that changes" $? 3 "standard input"
 while_reading "$work/in" truncate -s 70000 "$work/in/consolidated.01.pth"
 refused "a shard that becomes shorter" $? 3 "$work/in/consolidated.01.pth" "input.truncated"
 finish
