@@ -16,6 +16,7 @@
 #include "formats/core/half.h"
 #include "quant/block32-inl.h"
 #include "quant/codec.h"
+#include "quant/magnitude-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace quern {
@@ -100,6 +101,40 @@ HWY_INLINE uint32_t BitsOf(Mask mask) {
   return bits;
 }
 
+// Returns scale and minimum for blocks whose weights are all 0 or `magnitude`, with either sign.
+template <bool kWeighted, int kMostCode>
+HWY_NOINLINE ScaleAndMin NumbersOfMagnitude(const Tile32& tile, VFloat magnitude) {
+  const DFloat d;
+  const auto zero = hn::Zero(d);
+  const SignSums sums = SumsBySign<kWeighted>({tile.x, tile.w}, kBlock32);
+  const auto most_code = hn::Set(d, static_cast<float>(kMostCode));
+  // One sign: the minimum is 0, so that zeros stay exact.
+  const auto sign = hn::Sub(sums.plus, sums.minus);
+  const Product one_sign = NearestProduct(magnitude, most_code, kMostCode, 1);
+  ScaleAndMin numbers{hn::CopySign(one_sign.scale, sign), zero};
+  // A constant: the minimum is as near as it can be, and code 1 adds what is missing.
+  const auto constant = hn::CopySign(magnitude, sign);
+  const auto nearest = StorableScale(constant);
+  const auto is_constant =
+      hn::And(hn::Eq(sums.zero, zero), hn::Eq(hn::Min(sums.minus, sums.plus), zero));
+  numbers.scale =
+      hn::IfThenElse(is_constant, StorableScale(hn::Sub(constant, nearest)), numbers.scale);
+  numbers.min = hn::IfThenElseZero(is_constant, nearest);
+  // Both signs: code 0 is -magnitude, code h zero if there is any, and code 2 h the magnitude.
+  const auto low = StorableScale(magnitude);
+  const auto reach = hn::Add(low, magnitude);
+  const Product no_zeros = NearestProduct(reach, most_code, kMostCode, 1);
+  const auto wanted =
+      hn::Add(hn::Mul(sums.zero, low), hn::Mul(hn::Add(sums.plus, sums.plus), reach));
+  const auto target = SafeRatio(wanted, hn::Add(sums.zero, hn::Mul(hn::Set(d, 4.0f), sums.plus)));
+  const Product with_zeros = NearestProduct(target, hn::Set(d, kMostCode / 2), kMostCode / 2, 1);
+  const auto both_scale = hn::IfThenElse(hn::Gt(sums.zero, zero), with_zeros.scale, no_zeros.scale);
+  const auto has_both = hn::And(hn::Gt(sums.minus, zero), hn::Gt(sums.plus, zero));
+  numbers.scale = hn::IfThenElse(has_both, both_scale, numbers.scale);
+  numbers.min = hn::IfThenElse(has_both, hn::Neg(low), numbers.min);
+  return numbers;
+}
+
 // Finds scale and minimum for codes 0..kMostCode, leaves the codes in the tile, and returns both as
 // they will be stored.
 template <bool kWeighted, int kMostCode>
@@ -107,6 +142,12 @@ HWY_NOINLINE ScaleAndMin SearchAffine32(Tile32& tile, const Cut* HWY_RESTRICT cu
                                         size_t n_refinements) {
   const DFloat d;
   const DInt di;
+  const auto magnitude = CommonMagnitude(tile.x, kBlock32);
+  const auto is_common = hn::Gt(magnitude, hn::Zero(d));
+  ScaleAndMin common{hn::Zero(d), hn::Zero(d)};
+  if (!hn::AllFalse(d, is_common)) {
+    common = NumbersOfMagnitude<kWeighted, kMostCode>(tile, magnitude);
+  }
   auto low = tile.At(0), high = low;
   for (size_t i = 1; i < kBlock32; ++i) {
     low = hn::Min(low, tile.At(i));
@@ -127,10 +168,10 @@ HWY_NOINLINE ScaleAndMin SearchAffine32(Tile32& tile, const Cut* HWY_RESTRICT cu
   }
   const AffineFit fit = FitAffine<kWeighted, true, kBlock32, kMostCode>(
       {tile.x, tile.w}, cuts, n_cuts, n_refinements, sw, sx, hn::Zero(d), hn::Sub(high, low));
-  const auto scale = StorableScale(fit.scale);
+  const auto scale = hn::IfThenElse(is_common, common.scale, StorableScale(fit.scale));
   // The best minimum for the scale as stored.
   const auto above_low = SafeRatio(hn::Sub(sx, hn::Mul(scale, fit.sums.l)), sw);
-  const auto min = StorableScale(hn::Add(low, above_low));
+  const auto min = hn::IfThenElse(is_common, common.min, StorableScale(hn::Add(low, above_low)));
   const auto inverse = SafeInverse(scale);
   const auto shift = hn::Sub(low, min);
   for (size_t i = 0; i < kBlock32; ++i) {
@@ -211,17 +252,19 @@ struct Affine32 {
     Tile32 tile;
     LoadTile32<kWeighted>(blocks, importance, tile);
     const bool more = effort == Effort::kBest;
-    const size_t n_cuts = more ? cuts.size() : effort == Effort::kNormal && kWeighted ? 8 : 4;
+    const size_t n_cuts = more ? cuts.size() : effort == Effort::kNormal && kWeighted ? 16 : 4;
     const ScaleAndMin numbers =
         SearchAffine32<kWeighted, kMostCode>(tile, cuts.data(), n_cuts, more ? 2 : 1);
     Store(tile, numbers, out);
   }
 
-  static HWY_INLINE void Encode(const EncodeInput& in, std::span<const Cut> cuts, uint8_t* out) {
+  static HWY_INLINE void Encode(const EncodeInput& in, std::span<const Cut> cuts,
+                                std::span<const Cut> weighted_cuts, uint8_t* out) {
     EncodeBlocks32<kBytes>(
         in, EncodePlain,
-        [&](auto weighted, const float* x, const float* w, uint8_t* blocks)
-            HWY_ATTR { EncodeSearched<weighted>(x, w, in.effort, cuts, blocks); },
+        [&](auto weighted, const float* x, const float* w, uint8_t* blocks) HWY_ATTR {
+          EncodeSearched<weighted>(x, w, in.effort, weighted ? weighted_cuts : cuts, blocks);
+        },
         out);
   }
 

@@ -11,6 +11,9 @@
 
 #include <hwy/highway.h>
 
+#include <cmath>
+
+#include "quant/magnitude-inl.h"
 #include "quant/scale_search-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -119,6 +122,54 @@ HWY_NOINLINE VFloat FitCodebook(const SubTile& tile, size_t n_reaches) {
     }
   }
   return best_scale;
+}
+
+// A scale for weights of one magnitude: storable * code, where the code is from -n_codes to -1.
+struct CodebookMagnitude {
+  VFloat storable, code;
+  VFloat fits;  // 1 in lanes that are such blocks, else 0
+};
+
+// Returns the scale for blocks of `n_subs` times 32 weights that are all 0 or `magnitude` with one
+// sign. Zeros are nearest to the codebook's value 1, so that they ask for a small scale; 32 that
+// are all zero are left to a code of 0.
+template <bool kWeighted>
+HWY_NOINLINE CodebookMagnitude FitCodebookMagnitude(const float* HWY_RESTRICT x,
+                                                    const float* HWY_RESTRICT w, size_t n_subs,
+                                                    size_t n_codes, VFloat magnitude) {
+  const DFloat d;
+  const auto zero = hn::Zero(d);
+  auto zeros = zero, pluses = zero, minuses = zero;
+  for (size_t s = 0; s < n_subs; ++s) {
+    const size_t at = s * 32 * LaneCount();
+    const SignSums sums = SumsBySign<kWeighted>({x + at, w + (kWeighted ? at : 0)}, 32);
+    const auto others = hn::Add(sums.minus, sums.plus);
+    zeros = hn::Add(zeros, hn::IfThenElseZero(hn::Gt(others, zero), sums.zero));
+    pluses = hn::Add(pluses, sums.plus);
+    minuses = hn::Add(minuses, sums.minus);
+  }
+  const auto others = hn::Add(pluses, minuses);
+  const auto one = hn::Set(d, 1.0f);
+  CodebookMagnitude best{zero, hn::Neg(one), zero};
+  auto least = hn::Mul(others, hn::Mul(magnitude, magnitude));
+  for (const float v : kCodebook) {
+    const auto value = hn::Set(d, std::fabs(v));
+    const auto squares = hn::Add(hn::Mul(others, hn::Mul(value, value)), zeros);
+    const auto target = SafeRatio(hn::Mul(hn::Mul(others, value), magnitude), squares);
+    const Product p = NearestProduct(target, hn::Set(d, static_cast<float>(n_codes)), n_codes, 1);
+    const auto missed = hn::Sub(magnitude, hn::Mul(value, p.value));
+    const auto error = hn::Add(hn::Mul(others, hn::Mul(missed, missed)),
+                               hn::Mul(zeros, hn::Mul(p.value, p.value)));
+    const auto better = hn::Lt(error, least);
+    least = hn::IfThenElse(better, error, least);
+    const auto negative = hn::Xor(hn::Lt(pluses, minuses), hn::Lt(hn::Set(d, v), zero));
+    const auto storable = hn::IfThenElse(negative, p.scale, hn::Neg(p.scale));
+    best.storable = hn::IfThenElse(better, storable, best.storable);
+    best.code = hn::IfThenElse(better, hn::Neg(p.a), best.code);
+  }
+  const auto has_both = hn::Gt(hn::Min(pluses, minuses), zero);
+  best.fits = hn::IfThenElseZero(hn::AndNot(has_both, hn::Gt(magnitude, zero)), one);
+  return best;
 }
 
 }  // namespace HWY_NAMESPACE

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <string>
 
 #include "formats/core/dtype.h"
 
@@ -39,7 +40,9 @@ struct BlockCodec {
   float max_abs;
   EncodeFn encode;
   DecodeFn decode;
-  // The specification in code, without SIMD: the same bytes and bits as the two above.
+  // What the two above are tested against, with the same bytes and bits. Decoding and the plain rules
+  // are written out after quant/BLOCKS.md, one element at a time; an encoder that searches is the same
+  // source on the least instruction set.
   EncodeFn encode_scalar;
   DecodeFn decode_scalar;
 };
@@ -48,6 +51,9 @@ struct BlockCodec {
 std::span<const BlockCodec* const> AllCodecs();
 // Returns the codec of `type`, or null if quern neither encodes nor decodes it.
 const BlockCodec* FindCodec(DType type);
+
+// Returns the names of all codecs' types, for messages: "f32, f16, …".
+std::string CodecNames();
 
 // Returns the index of the first of x[0..n) that is NaN or whose magnitude is above `limit`, or n.
 uint64_t FirstAbove(const float* x, uint64_t n, float limit) noexcept;

@@ -15,6 +15,9 @@
 
 #include <hwy/highway.h>
 
+#include <span>
+
+#include "quant/magnitude-inl.h"
 #include "quant/scale_search-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -27,16 +30,22 @@ struct GridRange {
   float least_scale, most_scale;
 };
 
-// How hard to search.
-struct GridEffort {
+// A value of the super-block's number, and the sub-blocks' scales to try with it.
+struct GridTrial {
   // The largest magnitude of the super-block is code `top` times the largest scale.
   float top;
   // The first candidate maps a sub-block's extreme to minus `reach`; later ones use larger scales.
   float reach;
   size_t n_candidates;
   // The same with the extreme mapped to plus `opposite_reach`.
-  float opposite_reach;
-  size_t n_opposite;
+  float opposite_reach = 1;
+  size_t n_opposite = 0;
+};
+
+// How hard to search.
+struct GridEffort {
+  std::span<const GridTrial> trials;  // of several that are as good the first counts
+  size_t n_rounds;                    // of trying the neighbours of all scales and fitting again
 };
 
 inline constexpr size_t kGridSubs = 16, kGridSubElems = 16;
@@ -52,7 +61,7 @@ struct GridSuper {
 
 // The best scale of a sub-block so far.
 struct GridFit {
-  VFloat scale, error, l2, xl;
+  VFloat scale, error;
 };
 
 // Returns the element of largest magnitude.
@@ -68,117 +77,194 @@ HWY_INLINE VFloat SubExtreme(const float* HWY_RESTRICT x) {
   return hn::IfThenElse(hn::Gt(most, hn::Neg(least)), most, least);
 }
 
-// Tries the integer scales first, first + step, … and keeps the best.
+// Tries kTogether integer scales: first, first + step, …
 template <bool kWeighted, size_t kTogether>
-HWY_NOINLINE void TryScales(const SubTile& tile, const GridRange& range, VFloat super, VFloat first,
-                          VFloat step, size_t n, GridFit& best) {
+HWY_NOINLINE void TryScalesTogether(const SubTile& tile, const GridRange& range, VFloat super,
+                                    VFloat first, VFloat step, GridFit& best) {
   const DFloat d;
   constexpr size_t kN = LaneCount();
   const auto least_code = hn::Set(d, range.least_code);
   const auto most_code = hn::Set(d, range.most_code);
-  for (size_t c = 0; c < n; c += kTogether) {
-    VFloat code[kTogether], scale[kTogether], inverse[kTogether], l2[kTogether], xl[kTogether];
+  VFloat code[kTogether], scale[kTogether], inverse[kTogether], error[kTogether];
+  for (size_t k = 0; k < kTogether; ++k) {
+    const auto wanted = hn::Add(first, hn::Mul(step, hn::Set(d, static_cast<float>(k))));
+    code[k] = hn::Min(hn::Max(wanted, hn::Set(d, range.least_scale)), hn::Set(d, range.most_scale));
+    scale[k] = hn::Mul(super, code[k]);
+    inverse[k] = SafeInverse(scale[k]);
+    error[k] = hn::Zero(d);
+  }
+  for (size_t i = 0; i < kGridSubElems; ++i) {
+    const auto x = hn::Load(d, tile.x + i * kN);
+    const auto w = kWeighted ? hn::Load(d, tile.w + i * kN) : x;
     for (size_t k = 0; k < kTogether; ++k) {
-      const auto steps = hn::Set(d, static_cast<float>(c + k));
-      const auto wanted = hn::Add(first, hn::Mul(step, steps));
-      code[k] = hn::Min(hn::Max(wanted, hn::Set(d, range.least_scale)),
-                        hn::Set(d, range.most_scale));
-      scale[k] = hn::Mul(super, code[k]);
-      inverse[k] = SafeInverse(scale[k]);
-      l2[k] = hn::Zero(d);
-      xl[k] = hn::Zero(d);
+      // In units of the scale.
+      const auto t = hn::Mul(x, inverse[k]);
+      const auto rest = hn::Sub(t, Rounded(hn::Min(hn::Max(t, least_code), most_code)));
+      const auto square = hn::Mul(rest, rest);
+      error[k] = hn::Add(error[k], kWeighted ? hn::Mul(w, square) : square);
     }
-    for (size_t i = 0; i < kGridSubElems; ++i) {
-      const auto x = hn::Load(d, tile.x + i * kN);
-      const auto w = kWeighted ? hn::Load(d, tile.w + i * kN) : x;
-      for (size_t k = 0; k < kTogether; ++k) {
-        const auto t = hn::Mul(x, inverse[k]);
-        const auto l = Rounded(hn::Min(hn::Max(t, least_code), most_code));
-        const auto wl = kWeighted ? hn::Mul(w, l) : l;
-        l2[k] = hn::Add(l2[k], hn::Mul(wl, l));
-        xl[k] = hn::Add(xl[k], hn::Mul(wl, x));
-      }
-    }
-    for (size_t k = 0; k < kTogether; ++k) {
-      const auto error = hn::Mul(
-          scale[k], hn::Sub(hn::Mul(scale[k], l2[k]), hn::Mul(hn::Set(d, 2.0f), xl[k])));
-      const auto better = hn::Lt(error, best.error);
-      best.scale = hn::IfThenElse(better, code[k], best.scale);
-      best.error = hn::IfThenElse(better, error, best.error);
-      best.l2 = hn::IfThenElse(better, l2[k], best.l2);
-      best.xl = hn::IfThenElse(better, xl[k], best.xl);
-    }
+  }
+  for (size_t k = 0; k < kTogether; ++k) {
+    const auto scaled = hn::Mul(error[k], hn::Mul(scale[k], scale[k]));
+    // A scale of 0 tells nothing.
+    const auto better = hn::And(hn::Lt(scaled, best.error), hn::Ne(inverse[k], hn::Zero(d)));
+    best.scale = hn::IfThenElse(better, code[k], best.scale);
+    best.error = hn::IfThenElse(better, scaled, best.error);
   }
 }
 
-// Fits d to the codes, and keeps it where the error falls. Returns the error.
-HWY_INLINE VFloat RefitGrid(const GridFit* HWY_RESTRICT fits, GridSuper& super) {
+// Tries the n integer scales first, first + step, … and keeps the best.
+// Requires: n is 1 or a multiple of 4.
+template <bool kWeighted>
+HWY_INLINE void TryScales(const SubTile& tile, const GridRange& range, VFloat super, VFloat first,
+                          VFloat step, size_t n, GridFit& best) {
+  const auto at = [&](size_t c) HWY_ATTR {
+    return hn::Add(first, hn::Mul(step, hn::Set(DFloat(), static_cast<float>(c))));
+  };
+  if (n == 1) return TryScalesTogether<kWeighted, 1>(tile, range, super, first, step, best);
+  for (size_t c = 0; c < n; c += kGridTogether) {
+    TryScalesTogether<kWeighted, kGridTogether>(tile, range, super, at(c), step, best);
+  }
+}
+
+// Returns the error of a sub-block of zeros only.
+template <bool kWeighted>
+HWY_INLINE VFloat SquaresOf(const SubTile& tile) {
   const DFloat d;
-  auto error = hn::Zero(d), xl = hn::Zero(d), l2 = hn::Zero(d);
+  auto sum = hn::Zero(d);
+  for (size_t i = 0; i < kGridSubElems; ++i) {
+    const auto x = hn::Load(d, tile.x + i * LaneCount());
+    const auto square = hn::Mul(x, x);
+    const auto w = kWeighted ? hn::Load(d, tile.w + i * LaneCount()) : x;
+    sum = hn::Add(sum, kWeighted ? hn::Mul(w, square) : square);
+  }
+  return sum;
+}
+
+// Fits d to the codes, and keeps it where the error falls. Returns the error.
+template <bool kWeighted>
+HWY_NOINLINE VFloat RefitGrid(const float* HWY_RESTRICT x, const float* HWY_RESTRICT w,
+                              const GridRange& range, const GridFit* HWY_RESTRICT fits,
+                              GridSuper& super) {
+  const DFloat d;
+  constexpr size_t kN = LaneCount();
+  const auto zero = hn::Zero(d);
+  auto error = zero, l2 = zero, rest_l = zero;
   for (size_t s = 0; s < kGridSubs; ++s) {
     const auto scale = fits[s].scale;
     super.scales[s] = scale;
     error = hn::Add(error, fits[s].error);
-    xl = hn::Add(xl, hn::Mul(scale, fits[s].xl));
-    l2 = hn::Add(l2, hn::Mul(hn::Mul(scale, scale), fits[s].l2));
+    const auto inverse = SafeInverse(hn::Mul(super.d, scale));
+    auto sub_l2 = zero, sub_rest_l = zero;
+    for (size_t i = s * kGridSubElems; i < (s + 1) * kGridSubElems; ++i) {
+      const auto t = hn::Mul(hn::Load(d, x + i * kN), inverse);
+      const auto l = RoundedCode(t, range.least_code, range.most_code);
+      const auto wl = kWeighted ? hn::Mul(hn::Load(d, w + i * kN), l) : l;
+      sub_l2 = hn::Add(sub_l2, hn::Mul(wl, l));
+      sub_rest_l = hn::Add(sub_rest_l, hn::Mul(wl, hn::Sub(t, l)));
+    }
+    const auto square = hn::Mul(scale, scale);
+    l2 = hn::Add(l2, hn::Mul(square, sub_l2));
+    rest_l = hn::Add(rest_l, hn::Mul(square, sub_rest_l));
   }
-  const auto refit = StorableScale(hn::Max(SafeRatio(xl, l2), hn::Zero(d)));
-  const auto two = hn::Set(d, 2.0f);
-  const auto refit_error = hn::Mul(refit, hn::Sub(hn::Mul(refit, l2), hn::Mul(two, xl)));
-  const auto better = hn::Lt(refit_error, error);
+  // The error is least at d + step, and falls to there and beyond as a parabola does.
+  const auto step = hn::Mul(super.d, SafeRatio(rest_l, l2));
+  const auto refit = StorableScale(hn::Add(super.d, step));
+  const auto taken = hn::Sub(refit, super.d);
+  const auto change = hn::Mul(hn::Mul(l2, taken), hn::Sub(taken, hn::Add(step, step)));
+  const auto better = hn::Lt(change, zero);
   super.d = hn::IfThenElse(better, refit, super.d);
-  return hn::IfThenElse(better, refit_error, error);
+  return hn::Max(hn::IfThenElse(better, hn::Add(error, change), error), zero);
+}
+
+// Super-blocks whose weights are all 0 or `magnitude`: sets the scales. The magnitude gets the
+// largest code or the one below it. Where all have one sign that is the least code, and the sign is
+// in d, since the least scale reaches further than the largest.
+HWY_INLINE void FitGridMagnitude(const float* HWY_RESTRICT x, const GridRange& range,
+                                 VFloat magnitude, GridSuper& best) {
+  const DFloat d;
+  const auto zero = hn::Zero(d);
+  auto most = zero, least = zero;
+  for (size_t i = 0; i < kGridSubs * kGridSubElems; ++i) {
+    const auto v = hn::Load(d, x + i * LaneCount());
+    most = hn::Max(most, v);
+    least = hn::Min(least, v);
+  }
+  const auto has_both = hn::And(hn::Gt(most, zero), hn::Lt(least, zero));
+  const auto most_code =
+      hn::IfThenElse(has_both, hn::Set(d, range.most_code), hn::Set(d, -range.least_code));
+  const Product product =
+      NearestProduct(magnitude, most_code, static_cast<size_t>(-range.least_code),
+                     static_cast<size_t>(-range.least_scale));
+  const auto fits = hn::Gt(magnitude, zero);
+  const auto signed_scale = hn::CopySign(product.scale, hn::Add(most, least));
+  best.d = hn::IfThenElse(fits, signed_scale, best.d);
+  for (VFloat& scale : best.scales) scale = hn::IfThenElse(fits, hn::Neg(product.b), scale);
 }
 
 // Finds the scales of LaneCount() super-blocks whose weights lie in tile `x` (importance in `w`),
 // and replaces the weights by their codes.
 template <bool kWeighted>
 HWY_NOINLINE void SearchGrid(float* HWY_RESTRICT x, const float* HWY_RESTRICT w,
-                           const GridRange& range, const GridEffort& effort, GridSuper& best) {
+                             const GridRange& range, const GridEffort& effort, GridSuper& best) {
   const DFloat d;
   constexpr size_t kN = LaneCount();
   const auto zero = hn::Zero(d);
-  VFloat extremes[kGridSubs];
-  auto largest = zero;
+  const auto tile_of = [&](size_t s) HWY_ATTR {
+    const size_t at = s * kGridSubElems * kN;
+    return SubTile{x + at, w + (kWeighted ? at : 0)};
+  };
+  VFloat extremes[kGridSubs], squares[kGridSubs];
+  auto largest = zero, best_error = hn::Set(d, hwy::HighestValue<float>());
   for (size_t s = 0; s < kGridSubs; ++s) {
-    extremes[s] = SubExtreme(x + s * kGridSubElems * kN);
+    extremes[s] = SubExtreme(tile_of(s).x);
+    squares[s] = SquaresOf<kWeighted>(tile_of(s));
     largest = hn::Max(largest, hn::Abs(extremes[s]));
   }
-  best.d = StorableScale(hn::Mul(largest, hn::Set(d, 1.0f / (effort.top * range.most_scale))));
-  // The plain solution: the extremes map to the least code, the largest one with the least scale.
-  // Both are powers of two, so that a single weight is kept as exactly as binary16 can.
-  GridSuper plain;
-  const float plain_steps = range.least_code * range.least_scale;
-  plain.d = StorableScale(hn::Mul(largest, hn::Set(d, 1.0f / plain_steps)));
-  const auto inverse_d = SafeInverse(best.d);
-  const auto inverse_plain = SafeInverse(plain.d);
-  GridFit fits[kGridSubs], plain_fits[kGridSubs];
-  for (size_t s = 0; s < kGridSubs; ++s) {
-    const size_t at = s * kGridSubElems * kN;
-    const SubTile tile{x + at, w + (kWeighted ? at : 0)};
-    const auto extreme = hn::Mul(extremes[s], inverse_d);
-    const auto sign = hn::CopySign(hn::Set(d, 1.0f), extreme);
-    fits[s] = {zero, zero, zero, zero};
-    const auto first = Rounded(hn::Mul(extreme, hn::Set(d, -1.0f / effort.reach)));
-    TryScales<kWeighted, kGridTogether>(tile, range, best.d, first, hn::Neg(sign),
-                                        effort.n_candidates, fits[s]);
-    if (effort.n_opposite != 0) {
-      const auto opposite = Rounded(hn::Mul(extreme, hn::Set(d, 1.0f / effort.opposite_reach)));
-      TryScales<kWeighted, kGridTogether>(tile, range, best.d, opposite, sign, effort.n_opposite,
-                                          fits[s]);
+  GridFit fits[kGridSubs];
+  // Returns false if no lane has become better.
+  const auto keep_better = [&](VFloat super) HWY_ATTR {
+    GridSuper refit{super, {}};
+    const auto error = RefitGrid<kWeighted>(x, w, range, fits, refit);
+    const auto better = hn::Lt(error, best_error);
+    best_error = hn::IfThenElse(better, error, best_error);
+    best.d = hn::IfThenElse(better, refit.d, best.d);
+    for (size_t s = 0; s < kGridSubs; ++s) {
+      best.scales[s] = hn::IfThenElse(better, refit.scales[s], best.scales[s]);
     }
-    plain_fits[s] = {zero, zero, zero, zero};
-    const auto plain_scale =
-        hn::Mul(hn::Mul(extremes[s], inverse_plain), hn::Set(d, 1.0f / range.least_code));
-    TryScales<kWeighted, 1>(tile, range, plain.d, Rounded(plain_scale), zero, 1, plain_fits[s]);
+    return !hn::AllFalse(d, better);
+  };
+  best.d = zero;
+  for (VFloat& scale : best.scales) scale = zero;
+  for (const GridTrial& trial : effort.trials) {
+    const float steps = trial.top * range.most_scale;
+    const auto super = StorableScale(hn::Mul(largest, hn::Set(d, 1.0f / steps)));
+    const auto inverse = SafeInverse(super);
+    for (size_t s = 0; s < kGridSubs; ++s) {
+      const auto extreme = hn::Mul(extremes[s], inverse);
+      const auto sign = hn::CopySign(hn::Set(d, 1.0f), extreme);
+      fits[s] = {zero, squares[s]};
+      const auto first = Rounded(hn::Mul(extreme, hn::Set(d, -1.0f / trial.reach)));
+      TryScales<kWeighted>(tile_of(s), range, super, first, hn::Neg(sign), trial.n_candidates,
+                           fits[s]);
+      if (trial.n_opposite == 0) continue;
+      const auto opposite = Rounded(hn::Mul(extreme, hn::Set(d, 1.0f / trial.opposite_reach)));
+      TryScales<kWeighted>(tile_of(s), range, super, opposite, sign, trial.n_opposite, fits[s]);
+    }
+    (void)keep_better(super);
   }
-  const auto error = RefitGrid(fits, best);
-  const auto plain_error = RefitGrid(plain_fits, plain);
-  // Errors are relative to the sum of w x^2, and so not positive.
-  const auto use_plain = hn::Ge(error, hn::Mul(plain_error, hn::Set(d, 1.0f + kLeastGain)));
-  best.d = hn::IfThenElse(use_plain, plain.d, best.d);
+  for (size_t round = 0; round < effort.n_rounds; ++round) {
+    const auto super = best.d;
+    const auto one = hn::Set(d, 1.0f);
+    for (size_t s = 0; s < kGridSubs; ++s) {
+      fits[s] = {zero, squares[s]};
+      TryScales<kWeighted>(tile_of(s), range, super, hn::Sub(best.scales[s], one), one, 4, fits[s]);
+    }
+    if (!keep_better(super)) break;
+  }
+  const auto magnitude = CommonMagnitude(x, kGridSubs * kGridSubElems);
+  if (!hn::AllFalse(d, hn::Gt(magnitude, zero))) FitGridMagnitude(x, range, magnitude, best);
   for (size_t s = 0; s < kGridSubs; ++s) {
-    best.scales[s] = hn::IfThenElse(use_plain, plain.scales[s], best.scales[s]);
     const auto inverse = SafeInverse(hn::Mul(best.d, best.scales[s]));
     for (size_t i = s * kGridSubElems; i < (s + 1) * kGridSubElems; ++i) {
       const auto t = hn::Mul(hn::Load(d, x + i * kN), inverse);

@@ -29,8 +29,17 @@ void EncodeBatch(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT imp
                  Effort effort, uint8_t* HWY_RESTRICT out) {
   Tile32 tile;
   LoadTile32<kWeighted>(blocks, importance, tile);
-  const size_t n_reaches = effort == Effort::kFast ? 4 : effort == Effort::kNormal ? 8 : 16;
-  const auto scale = StorableScale(FitCodebook<kWeighted>({tile.x, tile.w}, n_reaches));
+  const size_t n_reaches = effort == Effort::kFast                   ? 4
+                           : effort == Effort::kNormal && !kWeighted ? 8
+                                                                     : 16;
+  const DFloat d;
+  auto scale = StorableScale(FitCodebook<kWeighted>({tile.x, tile.w}, n_reaches));
+  const auto magnitude = CommonMagnitude(tile.x, kElems);
+  if (!hn::AllFalse(d, hn::Gt(magnitude, hn::Zero(d)))) {
+    const CodebookMagnitude common =
+        FitCodebookMagnitude<kWeighted>(tile.x, kWeighted ? tile.w : nullptr, 1, 1, magnitude);
+    scale = hn::IfThenElse(hn::Gt(common.fits, hn::Zero(d)), hn::Neg(common.storable), scale);
+  }
   const auto inverse = SafeInverse(scale);
   for (size_t i = 0; i < kElems; ++i) {
     tile.SetCode(i, NearestIndex(hn::Mul(tile.At(i), inverse)));

@@ -68,8 +68,7 @@ void ChooseScales(const float* HWY_RESTRICT x, const float* HWY_RESTRICT w,
       const auto inverse = SafeInverse(scale);
       CodebookSums sums;
       CodebookSumsAt<kWeighted, 1>(tile, &inverse, &sums);
-      const auto error = hn::Mul(
-          scale, hn::Sub(hn::Mul(scale, sums.v2), hn::Mul(hn::Set(d, 2.0f), sums.vx)));
+      const auto error = ScaleError(scale, sums.v2, sums.vx);
       const auto better = hn::Lt(error, best_error);
       best_code = hn::IfThenElse(better, code, best_code);
       best_error = hn::IfThenElse(better, error, best_error);
@@ -82,9 +81,7 @@ void ChooseScales(const float* HWY_RESTRICT x, const float* HWY_RESTRICT w,
     v2 = hn::Add(v2, hn::Mul(hn::Mul(best_code, best_code), best_v2));
   }
   refit = StorableScale(SafeRatio(vx, v2));
-  const auto refit_error =
-      hn::Mul(refit, hn::Sub(hn::Mul(refit, v2), hn::Mul(hn::Set(d, 2.0f), vx)));
-  const auto better = hn::Lt(refit_error, super.error);
+  const auto better = hn::Lt(ScaleError(refit, v2, vx), super.error);
   refit = hn::IfThenElse(better, refit, super.d);
 }
 
@@ -115,6 +112,16 @@ Super SearchSuper(const float* HWY_RESTRICT x, const float* HWY_RESTRICT w, Effo
     best.error = hn::IfThenElse(better, next.error, best.error);
     for (size_t s = 0; s < kSubs; ++s) {
       best.codes[s] = hn::IfThenElse(better, next.codes[s], best.codes[s]);
+    }
+  }
+  const auto magnitude = CommonMagnitude(x, kElems);
+  if (!hn::AllFalse(d, hn::Gt(magnitude, hn::Zero(d)))) {
+    const CodebookMagnitude common = FitCodebookMagnitude<kWeighted>(x, w, kSubs, 32, magnitude);
+    const auto fits = hn::Gt(common.fits, hn::Zero(d));
+    best.d = hn::IfThenElse(fits, common.storable, best.d);
+    for (size_t s = 0; s < kSubs; ++s) {
+      const auto code = hn::IfThenElseZero(hn::Ne(wanted[s], hn::Zero(d)), common.code);
+      best.codes[s] = hn::IfThenElse(fits, code, best.codes[s]);
     }
   }
   return best;

@@ -65,7 +65,10 @@ std::vector<std::string_view> SupportedIsas() {
 }
 
 void CapIsa(std::string_view name) {
-  const auto* found = name == "best" ? kTargets : std::ranges::find(kTargets, name, &Target::name);
+  std::string lower(name);
+  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  const auto* found =
+      lower == "best" ? kTargets : std::ranges::find(kTargets, lower, &Target::name);
   if (found == std::end(kTargets)) {
     std::string expected = "best";
     for (const Target& target : kTargets) expected += ", " + std::string(target.name);

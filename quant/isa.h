@@ -12,7 +12,7 @@ namespace quern {
 std::span<const std::string_view> AllIsas();
 // Returns those of AllIsas() that this CPU has, best first; never empty.
 std::vector<std::string_view> SupportedIsas();
-// Lets kernels use nothing better than `name`, or the best again for "best". Call it before work
+// Lets kernels use nothing better than `name` (whatever its case), or the best again for "best". Call it before work
 // begins, from one thread. Output bytes do not depend on it.
 // Throws: Error kUsage if there is no such name.
 void CapIsa(std::string_view name);

@@ -62,8 +62,9 @@ struct Scaler {
   VFloat half, rest;
 };
 
-// Returns the code, 0..7, of the magnitude nearest to `a` >= 0 (doubled); of two, the smaller one.
-HWY_INLINE VInt NearestCode(VFloat a) {
+// Returns the code, 0..most, of the magnitude nearest to `a` >= 0 (doubled); of two, the smaller
+// one.
+HWY_INLINE VInt NearestCode(VFloat a, VInt most) {
   const DFloat d;
   const DInt di;
   // Up to 2 the values lie 1 apart. Beyond, they are the floats with one bit of mantissa, so that
@@ -72,7 +73,7 @@ HWY_INLINE VInt NearestCode(VFloat a) {
   const auto bits = hn::Add(hn::BitCast(di, a), hn::Set(di, 0x1FFFFF));
   const auto large = hn::Sub(hn::ShiftRight<22>(bits), hn::Set(di, 0xFE));
   const auto is_small = hn::RebindMask(di, hn::Lt(a, hn::Set(d, 2.0f)));
-  return hn::Min(hn::IfThenElse(is_small, small, large), hn::Set(di, 7));
+  return hn::Min(hn::IfThenElse(is_small, small, large), most);
 }
 
 // One of the exponents that a search compares, relative to the plain rule's: the values of the
@@ -120,9 +121,12 @@ HWY_INLINE VInt PlainExponent(VFloat most) {
 HWY_INLINE void StoreBlocks(Tile32& tile, VInt exponent, uint8_t* HWY_RESTRICT out) {
   const DInt di;
   const Scaler scaled(hn::Sub(hn::Set(di, 128), exponent));
+  // Above 252 (the plain rule gives 253 just below 2^128) codes 6 and 7 would be infinite.
+  const auto overflows = hn::Gt(exponent, hn::Set(di, 252));
+  const auto most_code = hn::IfThenElse(overflows, hn::Set(di, 5), hn::Set(di, 7));
   for (size_t i = 0; i < kElems; ++i) {
     const auto x = tile.At(i);
-    const auto index = NearestCode(hn::Abs(scaled(x)));
+    const auto index = NearestCode(hn::Abs(scaled(x)), most_code);
     const auto negative =
         hn::And(hn::Lt(hn::BitCast(di, x), hn::Zero(di)), hn::Gt(index, hn::Zero(di)));
     const auto sign = hn::IfThenElseZero(negative, hn::Set(di, 8));

@@ -158,8 +158,9 @@ std::optional<uint32_t> SourceFileType(const Manifest& manifest) {
 // Names for a warning: the first few, and how many more.
 class NameList {
  public:
-  void Add(std::string_view name) {
-    if (n_++ < 3) names_ += (names_.empty() ? "" : ", ") + Quoted(name);
+  // `name` is fit to be printed.
+  void Add(const std::string& name) {
+    if (n_++ < 3) names_ += (names_.empty() ? "" : ", ") + name;
   }
   // Appends "WHAT: NAMES" to `warnings` if there are any.
   void Tell(std::string_view what, std::vector<std::string>& warnings) const {
@@ -185,13 +186,13 @@ void ReviewImportance(const Manifest& manifest, QuantPlan& plan) {
     const bool listed = importance.entries.contains(tensor.name);
     n_found += listed ? 1 : 0;
     if (weighted || IsFloat(plan.entries[i].type) || tensor.dtype == plan.entries[i].type) continue;
-    (listed ? zero : missing).Add(tensor.name);
+    (listed ? zero : missing).Add(Quoted(tensor.name));
   }
   if (n_found != importance.entries.size()) {
     std::set<std::string_view> names;
     for (const TensorInfo& tensor : manifest.tensors) names.insert(tensor.name);
     for (const auto& [name, weights] : importance.entries) {
-      if (!names.contains(name)) strange.Add(name);
+      if (!names.contains(name)) strange.Add(Quoted(name));
     }
   }
   missing.Tell("not in the imatrix, so quantized unweighted", plan.warnings);
@@ -199,12 +200,34 @@ void ReviewImportance(const Manifest& manifest, QuantPlan& plan) {
   strange.Tell("in the imatrix but not in the model", plan.warnings);
 }
 
+// Says how many tensors lose accuracy a second time, and from which types to which.
+void ReviewRequantized(const Manifest& manifest, QuantPlan& plan) {
+  std::set<std::string_view> from, to;
+  for (size_t i = 0; i < plan.entries.size(); ++i) {
+    const DType source = manifest.tensors[i].dtype, target = plan.entries[i].type;
+    if (source == target || IsFloat(source) || IsFloat(target)) continue;
+    from.insert(NameOf(source));
+    to.insert(NameOf(target));
+    ++plan.n_requantized;
+  }
+  if (plan.n_requantized == 0) return;
+  const auto joined = [](const std::set<std::string_view>& names) {
+    std::string text;
+    for (const std::string_view name : names) text += (text.empty() ? "" : ", ") + std::string(name);
+    return text;
+  };
+  plan.warnings.push_back(std::to_string(plan.n_requantized) + " of " +
+                          std::to_string(plan.entries.size()) +
+                          " tensors are quantized a second time (" + joined(from) + " to " +
+                          joined(to) + "): the errors add up");
+}
+
 void ReviewOverrides(const Manifest& manifest, const PlanOptions& options, QuantPlan& plan) {
   NameList idle;
   for (const TypeOverride& override : options.overrides) {
     const bool matches = std::ranges::any_of(
         manifest.tensors, [&](const TensorInfo& tensor) { return Applies(override, tensor); });
-    if (!matches) idle.Add(override.origin);
+    if (!matches) idle.Add("'" + override.origin + "'");
   }
   idle.Tell("no matrix of the model matches", plan.warnings);
 }
@@ -266,6 +289,7 @@ QuantPlan MakePlan(const Manifest& manifest, std::string_view preset_name,
   } else if (preset->name == "q2_k_s") {
     plan.warnings.push_back("q2_k_s without an imatrix loses much; give --imatrix");
   }
+  ReviewRequantized(manifest, plan);
   ReviewOverrides(manifest, options, plan);
   return plan;
 }

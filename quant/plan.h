@@ -28,6 +28,7 @@ struct QuantPlan {
   std::optional<uint32_t> file_type;  // general.file_type of the output
   std::vector<PlanEntry> entries;     // one per tensor of the manifest, in its order
   std::vector<std::string> warnings;  // for the user, before work begins
+  uint64_t n_requantized = 0;         // tensors that were quantized and become another quantized type
   Effort effort = Effort::kNormal;
   std::shared_ptr<const Importance> importance;  // may be null
   std::vector<MetadataEntry> metadata;           // what the output says of how it was made
@@ -44,7 +45,7 @@ struct TypeOverride {
   std::string
       pattern;  // without a role: for matrices of such names ('*' any run, '?' any character)
   DType type = DType::kF32;
-  std::string origin;  // the plan's reason: "--tensor blk.0.*", "recipe line 3"
+  std::string origin;  // the plan's reason, fit to be printed: "--tensor blk.0.*", "recipe line 3"
 };
 
 struct PlanOptions {
@@ -69,6 +70,11 @@ struct Preset {
 
 // Returns the presets, in the order in which a list should show them.
 std::span<const Preset> AllPresets();
+// Another name of a preset.
+struct PresetAlias {
+  std::string_view alias, preset;
+};
+std::span<const PresetAlias> PresetAliases();
 // Returns the preset of that name or alias ("q4_k" means "q4_k_m"), whatever its case, or null.
 const Preset* FindPreset(std::string_view name);
 

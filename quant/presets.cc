@@ -91,7 +91,7 @@ constexpr auto kPresets = [] {
   return presets;
 }();
 
-constexpr std::pair<std::string_view, std::string_view> kAliases[] = {
+constexpr PresetAlias kAliases[] = {
     {"q3_k", "q3_k_m"}, {"q4_k", "q4_k_m"}, {"q5_k", "q5_k_m"}};
 
 constexpr char ToLower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
@@ -135,8 +135,12 @@ bool IsOutput(const ModelCensus& census, const TensorInfo& tensor) {
 }
 
 PlanEntry OutputEntry(const Preset& preset, const TensorInfo& tensor) {
-  if (tensor.cols() % LayoutOf(*preset.type).block_elems != 0) {
-    return {DType::kQ8_0, "output, rows do not divide into the preset's blocks"};
+  const BlockLayout& layout = LayoutOf(*preset.type);
+  if (tensor.cols() % layout.block_elems != 0) {
+    return {DType::kQ8_0,
+            "output, rows of " + std::to_string(tensor.cols()) + " do not divide into blocks of " +
+                std::to_string(layout.block_elems) + " for " + std::string(layout.name),
+            true};
   }
   if (preset.type == DType::kQ8_0) return {DType::kQ8_0, "output"};
   return {DType::kQ6_K, "output"};
@@ -145,6 +149,8 @@ PlanEntry OutputEntry(const Preset& preset, const TensorInfo& tensor) {
 }  // namespace
 
 std::span<const Preset> AllPresets() { return kPresets; }
+
+std::span<const PresetAlias> PresetAliases() { return kAliases; }
 
 const Preset* FindPreset(std::string_view name) {
   for (const auto& [alias, meaning] : kAliases) {

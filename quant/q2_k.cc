@@ -47,6 +47,7 @@ void EncodeBatch(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT imp
   if constexpr (kWeighted) {
     LoadTile(importance, kElems, w);
     NormalizeWeights(w, kElems);
+    EmphasizeLargeWeights(x, kElems, 1.0f, w);
   }
   AffineSuper<kSubs> super;
   SearchAffine<kWeighted, kSubs, 3, 15>(x, kWeighted ? w : nullptr, effort, super);

@@ -42,12 +42,18 @@ constexpr GridRange kRange = {-4, 3, -32, 31};
 
 // Found by trial on four sets of weights. With importance the extreme may not matter, so more
 // scales are worth trying.
+constexpr GridTrial kFast[] = {{3.6f, 4.6f, 4, 3.4f, 4}};
+constexpr GridTrial kNormal[] = {{3.6f, 4.6f, 8, 3.4f, 4}};
+constexpr GridTrial kBest[] = {{3.3f, 5.0f, 8, 3.6f, 8}, {4.0f, 5.0f, 8, 3.6f, 8}};
+constexpr GridTrial kWeighted[] = {{3.0f, 6.0f, 16, 4.6f, 12}, {4.0f, 4.6f, 4, 3.4f, 4}};
+constexpr GridTrial kWeightedBest[] = {{3.1f, 6.5f, 16, 5.0f, 16}, {4.0f, 4.6f, 8, 3.4f, 4}};
+
 GridEffort EffortOf(Effort effort, bool weighted) {
-  if (effort == Effort::kFast) return {3.6f, 4.6f, 4, 3.4f, 4};
+  if (effort == Effort::kFast) return {kFast, 0};
   if (effort == Effort::kNormal) {
-    return weighted ? GridEffort{3.6f, 6.5f, 16, 5.0f, 12} : GridEffort{3.6f, 4.6f, 8, 3.4f, 4};
+    return weighted ? GridEffort{kWeighted, 2} : GridEffort{kNormal, 0};
   }
-  return weighted ? GridEffort{3.6f, 8.0f, 20, 6.0f, 16} : GridEffort{3.6f, 5.0f, 12, 3.6f, 8};
+  return weighted ? GridEffort{kWeightedBest, 3} : GridEffort{kBest, 2};
 }
 
 template <bool kWeighted>

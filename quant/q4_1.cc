@@ -22,11 +22,18 @@ namespace quern {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Found by greedy search over four sets of weights.
+// Found by greedy search over four sets of weights, and over two of them with importance.
 constexpr Cut kCuts[] = {{.2f, .1f},   {-.2f, .4f}, {.4f, -.2f},  {-.9f, 0}, {0, .3f},
                          {-.9f, -.9f}, {0, -.6f},   {-.4f, -.4f}, {.3f, 0},  {-.8f, -.2f}};
+constexpr Cut kWeightedCuts[] = {
+    {.2f, .2f},   {.4f, -.3f},  {-.1f, .4f},   {.1f, -.9f},   {.4f, 0},      {-.1f, -.1f},
+    {-1.8f, .1f}, {-.8f, -.1f}, {.1f, .4f},    {-1.1f, .2f},  {-.3f, .4f},   {.4f, .4f},
+    {-.2f, .1f},  {.1f, -.2f},  {-2, .2f},     {.4f, .2f},    {-.7f, -1.1f}, {.4f, -.2f},
+    {.3f, -1.3f}, {-.5f, .4f},  {-1.2f, -.2f}, {-1.7f, -.8f}, {-.7f, .3f},   {-.2f, -.7f}};
 
-void EncodeQ4_1(const EncodeInput& in, uint8_t* out) { Affine32<4>::Encode(in, kCuts, out); }
+void EncodeQ4_1(const EncodeInput& in, uint8_t* out) {
+  Affine32<4>::Encode(in, kCuts, kWeightedCuts, out);
+}
 
 void DecodeQ4_1(const uint8_t* blocks, uint64_t n_elems, float* out) {
   Affine32<4>::Decode(blocks, n_elems, out);

@@ -22,11 +22,18 @@ namespace quern {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Found by greedy search over four sets of weights.
+// Found by greedy search over four sets of weights, and over two of them with importance.
 constexpr Cut kCuts[] = {{.1f, .1f},   {.2f, -.8f},  {-.1f, .4f},   {.4f, -.1f},  {-2, 0},
                          {-.2f, -.9f}, {-.7f, -.1f}, {-1.9f, -.8f}, {-.3f, -.3f}, {-2, -2}};
+constexpr Cut kWeightedCuts[] = {
+    {.1f, .1f},   {.2f, -.8f}, {.4f, -.2f},   {-.1f, .4f},   {.1f, -1.8f},   {-.2f, -.9f},
+    {-.9f, -.2f}, {.2f, -.1f}, {-.8f, -1.7f}, {-1.8f, -.1f}, {-.2f, 0},      {-.3f, -2},
+    {.2f, .4f},   {-.3f, .4f}, {-.6f, -1.9f}, {-.1f, -.3f},  {-1.1f, -.1f},  {.4f, .1f},
+    {.3f, -1.3f}, {-2, -.5f},  {.4f, -.4f},   {-1.3f, .3f},  {-1.1f, -1.1f}, {.4f, -.9f}};
 
-void EncodeQ5_1(const EncodeInput& in, uint8_t* out) { Affine32<5>::Encode(in, kCuts, out); }
+void EncodeQ5_1(const EncodeInput& in, uint8_t* out) {
+  Affine32<5>::Encode(in, kCuts, kWeightedCuts, out);
+}
 
 void DecodeQ5_1(const uint8_t* blocks, uint64_t n_elems, float* out) {
   Affine32<5>::Decode(blocks, n_elems, out);

@@ -24,11 +24,17 @@ constexpr size_t kElems = 256, kBytes = 210;
 
 constexpr GridRange kRange = {-32, 31, -128, 127};
 
-// Found by trial on five sets of weights.
-GridEffort EffortOf(Effort effort) {
-  if (effort == Effort::kFast) return {30.8f, 32.4f, 4, 0, 0};
-  if (effort == Effort::kNormal) return {30.5f, 32.5f, 8, 0, 0};
-  return {29.0f, 33.0f, 16, 0, 0};
+// Found by trial on five sets of weights. With importance a few elements may be nearly all that
+// counts, so more scales are worth trying.
+constexpr GridTrial kFast[] = {{30.8f, 32.4f, 4}};
+constexpr GridTrial kNormal[] = {{30.5f, 32.5f, 8}};
+constexpr GridTrial kMore[] = {{29.0f, 33.0f, 16}};
+constexpr GridTrial kMost[] = {{27.0f, 33.0f, 24}};
+
+GridEffort EffortOf(Effort effort, bool weighted) {
+  if (effort == Effort::kFast) return {kFast, 0};
+  if (effort == Effort::kNormal) return weighted ? GridEffort{kMore, 4} : GridEffort{kNormal, 0};
+  return weighted ? GridEffort{kMost, 4} : GridEffort{kMore, 2};
 }
 
 template <bool kWeighted>
@@ -97,7 +103,7 @@ void EncodeBatch(const float* HWY_RESTRICT blocks, const float* HWY_RESTRICT imp
 }
 
 void EncodeQ6K(const EncodeInput& in, uint8_t* out) {
-  const GridEffort effort = EffortOf(in.effort);
+  const GridEffort effort = EffortOf(in.effort, in.importance != nullptr);
   ForEachBatch<kElems, kBytes>(
       in, out, [&](const float* x, const float* w, uint8_t* blocks) HWY_ATTR {
         w != nullptr ? EncodeBatch<true>(x, w, effort, blocks)

@@ -63,7 +63,7 @@ class RecipeParser {
     if (line.empty()) return;
     const size_t equals = line.rfind('=');
     const std::string_view name = Trimmed(line.substr(0, std::min(equals, line.size())));
-    if (equals == std::string_view::npos || name.empty()) {
+    if (equals == std::string_view::npos || name.empty() || name.ends_with('=')) {
       throw At("recipe.rule", "no rule").Found(Quoted(line)).Expected("NAME = TYPE");
     }
     if (name.size() > kRecipeMaxNameBytes || rules_.size() == kRecipeMaxRules) {
@@ -94,11 +94,9 @@ class RecipeParser {
     }
     const auto type = DTypeFromName(type_name);
     if (!type || FindCodec(*type) == nullptr) {
-      std::string expected;
-      for (const BlockCodec* codec : AllCodecs()) {
-        expected += (expected.empty() ? "" : ", ") + std::string(NameOf(codec->type));
-      }
-      throw At("recipe.type", "no such type").Found(Quoted(type_name)).Expected(expected);
+      throw At("recipe.type", "no such type")
+          .Found(Quoted(type_name))
+          .Expected("one of " + CodecNames());
     }
     rule.type = *type;
     rule.origin = "recipe line " + std::to_string(line_);

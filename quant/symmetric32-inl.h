@@ -14,6 +14,7 @@
 #include "formats/core/half.h"
 #include "quant/block32-inl.h"
 #include "quant/codec.h"
+#include "quant/magnitude-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace quern {
@@ -45,6 +46,22 @@ HWY_INLINE VFloat PlainSymmetric(Tile32& tile) {
     tile.SetCode(i, hn::Min(hn::ConvertTo(di, t), hn::Set(di, 2 * kHalf - 1)));
   }
   return scale;
+}
+
+// Returns the scale for blocks whose weights are all 0 or `magnitude`, for codes least..most. Where
+// all have one sign the scale has the other, since the least code reaches further.
+HWY_INLINE VFloat ScaleOfMagnitude(const Tile32& tile, float least, float most, VFloat magnitude) {
+  const DFloat d;
+  const auto zero = hn::Zero(d);
+  auto low = zero, high = zero;
+  for (size_t i = 0; i < kBlock32; ++i) {
+    low = hn::Min(low, tile.At(i));
+    high = hn::Max(high, tile.At(i));
+  }
+  const auto has_both = hn::And(hn::Gt(high, zero), hn::Lt(low, zero));
+  const auto most_code = hn::IfThenElse(has_both, hn::Set(d, most), hn::Set(d, -least));
+  const Product product = NearestProduct(magnitude, most_code, static_cast<size_t>(-least), 1);
+  return hn::CopySign(product.scale, hn::Neg(hn::Add(low, high)));
 }
 
 // Finds a scale for codes least..most: tries to map the extreme to each of `reaches`, fits the
@@ -80,12 +97,17 @@ HWY_NOINLINE VFloat SearchSymmetric(Tile32& tile, float least, float most, int b
     for (size_t k = 0; k < kTogether; ++k) {
       const auto scale = StorableScale(SafeRatio(xl[k], l2[k]));
       // By how much the error is below the sum of w x^2.
-      const auto gain =
-          hn::Mul(scale, hn::Sub(hn::Mul(hn::Set(d, 2.0f), xl[k]), hn::Mul(scale, l2[k])));
+      const auto gain = hn::Neg(ScaleError(scale, l2[k], xl[k]));
       const auto better = hn::Gt(gain, hn::Mul(best_gain, hn::Set(d, 1.0f + kLeastGain)));
       best_scale = hn::IfThenElse(better, scale, best_scale);
       best_gain = hn::IfThenElse(better, gain, best_gain);
     }
+  }
+  const auto magnitude = CommonMagnitude(tile.x, kBlock32);
+  const auto fits = hn::Gt(magnitude, hn::Zero(d));
+  if (!hn::AllFalse(d, fits)) {
+    const auto scale = ScaleOfMagnitude(tile, least, most, magnitude);
+    best_scale = hn::IfThenElse(fits, scale, best_scale);
   }
   const auto inverse = SafeInverse(best_scale);
   for (size_t i = 0; i < kBlock32; ++i) {
@@ -125,9 +147,10 @@ struct Symmetric32 {
                              Effort effort, const Reaches& reaches, uint8_t* HWY_RESTRICT out) {
     Tile32 tile;
     LoadTile32<kWeighted>(blocks, importance, tile);
-    const size_t n_reaches = effort == Effort::kFast     ? 4
-                             : effort == Effort::kNormal ? (kWeighted ? 12 : 8)
-                                                         : 16;
+    if constexpr (kWeighted) EmphasizeLargeWeights(tile.x, kBlock32, 2.0f, tile.w);
+    const size_t n_reaches = effort == Effort::kFast                   ? 4
+                             : effort == Effort::kNormal && !kWeighted ? 8
+                                                                       : 16;
     const auto scale = SearchSymmetric<kWeighted, true>(
         tile, -kHalf, kHalf - 1, kHalf, kWeighted ? reaches.weighted : reaches.unweighted,
         n_reaches);

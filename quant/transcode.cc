@@ -1,5 +1,6 @@
 #include "quant/transcode.h"
 
+#include <fmt/format.h>
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/info.h>
 #include <oneapi/tbb/parallel_pipeline.h>
@@ -103,9 +104,8 @@ struct Band {
     throw DataError("quant.overflow", "a weight is too large for the type")
         .File(file)
         .Where(where)
-        .Found(std::to_string(value))
-        .Expected("at most " + std::to_string(recipe.to->max_abs) + " for " +
-                  std::string(NameOf(recipe.to->type)))
+        .Found(fmt::format("{:.6g}", value))
+        .Expected(fmt::format("at most {:.6g} for {}", recipe.to->max_abs, NameOf(recipe.to->type)))
         .Hint("the weights look damaged; -t bf16 or f32 can hold them");
   }
   throw DataError("quant.non-finite", "a weight is no finite number")

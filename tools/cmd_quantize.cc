@@ -1,5 +1,7 @@
 // quern quantize: any checkpoint or GGUF to a quantized GGUF, in one pass.
 
+#include <algorithm>
+
 #include "converters/converters.h"
 #include "formats/imatrix_file.h"
 #include "quant/plan.h"
@@ -30,6 +32,12 @@ std::vector<MetadataEntry> MetadataOf(const Imatrix& imatrix, const std::string&
     metadata.push_back({"quantize.imatrix.chunks_count", MetadataValue::U32(*imatrix.n_chunks)});
   }
   return metadata;
+}
+
+// Compares whatever the case.
+bool SameWord(std::string_view a, std::string_view b) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+  return std::ranges::equal(a, b, {}, lower, lower);
 }
 
 class QuantizeCommand final : public Command {
@@ -92,11 +100,19 @@ class QuantizeCommand final : public Command {
   static std::string ParseOverride(const std::string& flag, const std::string& text,
                                    TypeOverride& override) {
     const size_t equals = text.rfind('=');
-    const auto type =
-        equals != std::string::npos ? DTypeFromName(text.substr(equals + 1)) : std::nullopt;
-    if (!type) {
+    if (equals == std::string::npos || equals == 0 || text[equals - 1] == '=') {
       throw UsageError("usage.override", flag + " wants a name, '=' and a type")
           .Found(Quoted(text));
+    }
+    const std::string type_name = text.substr(equals + 1);
+    const auto type = DTypeFromName(type_name);
+    if (!type || FindCodec(*type) == nullptr) {
+      Error error = UsageError("usage.override", flag + " wants a type that quern can write");
+      error.Found(Quoted(type_name)).Expected("one of " + CodecNames());
+      if (!type && FindPreset(type_name) != nullptr) {
+        error.Hint("a preset gives types to a whole model; one tensor has one type");
+      }
+      throw error;
     }
     const std::string name = text.substr(0, equals);
     override.type = *type;
@@ -138,15 +154,16 @@ class QuantizeCommand final : public Command {
       const auto rules = ParseRecipe(ReadText(recipe_, kRecipeMaxBytes), recipe_);
       options.overrides.insert(options.overrides.end(), rules.begin(), rules.end());
     }
-    if (effort_ == "fast") {
-      options.effort = Effort::kFast;
-    } else if (effort_ == "best") {
-      options.effort = Effort::kBest;
-    } else if (effort_ != "normal") {
+    constexpr std::pair<std::string_view, Effort> kEfforts[] = {
+        {"fast", Effort::kFast}, {"normal", Effort::kNormal}, {"best", Effort::kBest}};
+    const auto effort = std::ranges::find_if(
+        kEfforts, [&](const auto& row) { return SameWord(row.first, effort_); });
+    if (effort == std::end(kEfforts)) {
       throw UsageError("usage.effort", "unknown effort")
           .Found(Quoted(effort_))
           .Expected("fast, normal or best");
     }
+    options.effort = effort->second;
     return options;
   }
 

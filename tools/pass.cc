@@ -54,6 +54,7 @@ nlohmann::ordered_json PassJson(std::string_view command, const Manifest& before
   json["tensor_bytes"] = after.tensor_bytes();
   json["file_bytes"] = file_bytes;
   json["dry_run"] = flags.dry_run;
+  if (plan.n_requantized != 0) json["requantized_tensors"] = plan.n_requantized;
   if (!plan.warnings.empty()) json["warnings"] = plan.warnings;
   if (flags.explain) {
     for (size_t i = 0; i < after.tensors.size(); ++i) {

@@ -83,26 +83,42 @@ TEST_P(CodecTest, RelativeErrorIsWithinTheTypesBound) {
 }
 
 TEST_P(CodecTest, StaysInsideItsBuffers) {
-  for (const uint64_t n_blocks : {1u, 2u, 15u, 16u, 17u, 33u}) {
-    const uint64_t n = n_blocks * layout().block_elems;
+  struct Rows {
+    uint64_t n_rows, blocks_per_row;
+  };
+  for (const auto& [n_rows, blocks_per_row] : std::vector<Rows>{
+           {1, 1}, {1, 2}, {1, 15}, {1, 16}, {1, 17}, {1, 33}, {2, 1}, {5, 3}, {17, 1}}) {
+    const uint64_t n_cols = blocks_per_row * layout().block_elems, n = n_rows * n_cols;
+    const uint64_t n_bytes = n_rows * blocks_per_row * layout().block_bytes;
     const std::vector<float> x = GaussianWeights(n);
+    std::vector<float> weights(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(n_cols));
+    for (float& w : weights) w = std::fabs(w);
     for (const bool at_end : {false, true}) {
       GuardedBuffer in(n * sizeof(float), at_end), out(n * sizeof(float), at_end);
-      GuardedBuffer blocks(n_blocks * layout().block_bytes, at_end);
-      GuardedBuffer importance(n * sizeof(float), at_end);
+      GuardedBuffer blocks(n_bytes, at_end), importance(n_cols * sizeof(float), at_end);
       std::memcpy(in.data(), x.data(), n * sizeof(float));
-      for (uint64_t i = 0; i < n; ++i) importance.floats()[i] = std::fabs(x[i]);
+      std::memcpy(importance.data(), weights.data(), n_cols * sizeof(float));
       for (const Effort effort : kEfforts) {
-        codec().encode({in.floats(), 1, n, importance.floats(), effort}, blocks.data());
-        EXPECT_EQ(std::memcmp(Encoded(codec(), codec().encode, x, effort, importance.floats()).data(),
-                              blocks.data(), n_blocks * layout().block_bytes),
-                  0)
-            << n_blocks << " weighted blocks";
-        codec().encode({in.floats(), 1, n, nullptr, effort}, blocks.data());
+        for (const bool weighted : {false, true}) {
+          const auto expected = Encoded(codec(), codec().encode_scalar, x, effort,
+                                        weighted ? weights.data() : nullptr, n_rows);
+          ForEachIsa([&](std::string_view isa) {
+            std::memset(blocks.data(), 0xAA, n_bytes);
+            codec().encode(
+                {in.floats(), n_rows, n_cols, weighted ? importance.floats() : nullptr, effort},
+                blocks.data());
+            EXPECT_EQ(std::memcmp(expected.data(), blocks.data(), n_bytes), 0)
+                << isa << ", " << n_rows << " rows of " << blocks_per_row << " blocks, effort "
+                << static_cast<int>(effort) << (weighted ? ", importance" : "");
+          });
+        }
       }
-      codec().decode(blocks.data(), n, out.floats());
-      const auto expected = Decoded(codec(), Encoded(codec(), codec().encode, x, Effort::kBest));
-      EXPECT_TRUE(SameBits({out.floats(), n}, expected)) << n_blocks << " blocks";
+      std::vector<float> decoded(n);
+      codec().decode_scalar(blocks.data(), n, decoded.data());
+      ForEachIsa([&](std::string_view isa) {
+        codec().decode(blocks.data(), n, out.floats());
+        EXPECT_TRUE(SameBits({out.floats(), n}, decoded)) << isa << ", " << n << " elements";
+      });
     }
   }
 }

@@ -146,8 +146,36 @@ double SquaredError(std::span<const float> x, std::span<const float> y,
   return sum;
 }
 
-TEST_F(GgmlLibrary, ErrorsAtNormalEffortAreNoLarger) {
-  constexpr uint64_t kCols = 1024, kRows = 64;
+// Squared errors of both encoders.
+struct Errors {
+  double ours = 0, theirs = 0;
+};
+
+class GgmlErrors : public GgmlLibrary {
+ protected:
+  static constexpr uint64_t kCols = 1024;
+
+  static std::vector<float> LogNormalImportance(uint64_t seed) {
+    std::vector<float> importance(kCols);
+    for (uint64_t i = 0; i < kCols; ++i) {
+      importance[i] = static_cast<float>(std::exp(Gauss(seed, i)));
+    }
+    return importance;
+  }
+
+  // Of rows of kCols weights at effort normal; without importance where it is empty.
+  Errors ErrorsOf(const BlockCodec& codec, const std::vector<float>& x,
+                  const std::vector<float>& importance) {
+    const uint64_t n_rows = x.size() / kCols;
+    const float* w = importance.empty() ? nullptr : importance.data();
+    const auto ours = Decoded(codec, Encoded(codec, codec.encode, x, Effort::kNormal, w, n_rows));
+    const auto theirs = Decoded(codec, Quantized(codec.type, x, w, static_cast<int64_t>(n_rows)));
+    return {SquaredError(x, ours, importance), SquaredError(x, theirs, importance)};
+  }
+};
+
+TEST_F(GgmlErrors, AtNormalEffortAreNoLarger) {
+  constexpr uint64_t kRows = 64;
   std::vector<TestVector> vectors = {{"outliers", GaussianWeights(kCols * kRows)}};
   // Student's t with four degrees of freedom: heavy tails.
   std::vector<float> heavy(kCols * kRows);
@@ -161,25 +189,113 @@ TEST_F(GgmlLibrary, ErrorsAtNormalEffortAreNoLarger) {
   for (const TestVector& hard : HardVectors(1.0f)) {
     if (hard.name == "tiny") vectors.push_back(hard);
   }
-  std::vector<float> importance(kCols);
-  for (uint64_t i = 0; i < kCols; ++i) {
-    importance[i] = static_cast<float>(std::exp(Gauss(119, i)));
-  }
   for (const BlockCodec* codec : AllCodecs()) {
     if (IsFloat(codec->type)) continue;
     for (const TestVector& vector : vectors) {
-      for (const bool weighted : {false, true}) {
-        const float* w = weighted ? importance.data() : nullptr;
-        const uint64_t n_rows = vector.x.size() / kCols;
-        const auto ours = Decoded(
-            *codec, Encoded(*codec, codec->encode, vector.x, Effort::kNormal, w, n_rows));
-        const auto theirs = Decoded(
-            *codec, Quantized(codec->type, vector.x, w, static_cast<int64_t>(n_rows)));
-        const std::span<const float> weights(importance.data(), weighted ? kCols : 0);
-        const double our_error = SquaredError(vector.x, ours, weights);
-        const double their_error = SquaredError(vector.x, theirs, weights);
-        EXPECT_LE(our_error, their_error) << NameOf(codec->type) << ", " << vector.name
-                                          << (weighted ? ", importance" : "");
+      for (const auto& importance : {std::vector<float>(), LogNormalImportance(119)}) {
+        const Errors errors = ErrorsOf(*codec, vector.x, importance);
+        EXPECT_LE(errors.ours, errors.theirs) << NameOf(codec->type) << ", " << vector.name
+                                              << (importance.empty() ? "" : ", importance");
+      }
+    }
+  }
+}
+
+// A row made of few values, of a magnitude from 1 to 2.
+struct FewValued {
+  const char* name;
+  std::vector<float> (*row)(uint64_t seed);
+};
+
+// Uniform in 0..1, the i-th of the stream `seed`.
+double Uniform(uint64_t seed, uint64_t i) {
+  return static_cast<double>(SplitMix((seed << 40) + i) >> 11) * 0x1p-53;
+}
+
+// Returns the magnitude of the i-th part of a row, with a random sign.
+float SignedValue(uint64_t seed, uint64_t i) {
+  const double value = 1 + Uniform(seed, 2 * i);
+  return static_cast<float>(Uniform(seed, 2 * i + 1) < 0.5 ? -value : value);
+}
+
+std::vector<float> RowOf(auto value) {
+  std::vector<float> x(1024);
+  for (uint64_t i = 0; i < x.size(); ++i) x[i] = value(i);
+  return x;
+}
+
+// Of these every single row is to be no worse.
+const FewValued kPlainRows[] = {
+    {"a constant", [](uint64_t s) { return std::vector<float>(1024, SignedValue(s, 0)); }},
+    {"a constant per 256",
+     [](uint64_t s) { return RowOf([s](uint64_t i) { return SignedValue(s, i / 256); }); }},
+    {"one hot",
+     [](uint64_t s) {
+       std::vector<float> x(1024);
+       x[SplitMix(s) % 1024] = SignedValue(s, 0);
+       return x;
+     }},
+    {"one hot per 256",
+     [](uint64_t s) {
+       std::vector<float> x(1024);
+       for (uint64_t b = 0; b < 4; ++b) x[256 * b + SplitMix(4 * s + b) % 256] = SignedValue(s, b);
+       return x;
+     }},
+    {"two values of one magnitude",
+     [](uint64_t s) {
+       const float c = SignedValue(s, 0);
+       return RowOf([=](uint64_t i) { return Uniform(s + 99, i) < 0.5 ? c : -c; });
+     }},
+    {"ternary", [](uint64_t s) {
+       const float c = SignedValue(s, 0);
+       return RowOf([=](uint64_t i) {
+         const double u = Uniform(s + 99, i);
+         return u < 0.3 ? c : u < 0.6 ? -c : 0;
+       });
+     }}};
+
+TEST_F(GgmlErrors, OfRowsOfOneMagnitudeAreNoLarger) {
+  for (const BlockCodec* codec : AllCodecs()) {
+    if (IsFloat(codec->type)) continue;
+    for (const FewValued& kind : kPlainRows) {
+      for (uint64_t seed = 1; seed <= 40; ++seed) {
+        std::vector<float> x = kind.row(seed);
+        const int exponent = static_cast<int>(seed % 20) - 10;
+        for (float& v : x) v = std::ldexp(v, exponent);
+        for (const auto& importance : {std::vector<float>(), LogNormalImportance(119 + seed)}) {
+          const Errors errors = ErrorsOf(*codec, x, importance);
+          EXPECT_LE(errors.ours, errors.theirs)
+              << NameOf(codec->type) << ", " << kind.name << ", seed " << seed
+              << (importance.empty() ? "" : ", importance");
+        }
+      }
+    }
+  }
+}
+
+// Where the parts of a block of 256 differ, single rows may be worse by luck; many are not.
+const FewValued kMixedRows[] = {
+    {"a constant per 32",
+     [](uint64_t s) { return RowOf([s](uint64_t i) { return SignedValue(s, i / 32); }); }},
+    {"one hot per 32", [](uint64_t s) {
+       std::vector<float> x(1024);
+       for (uint64_t b = 0; b < 32; ++b) x[32 * b + SplitMix(32 * s + b) % 32] = SignedValue(s, b);
+       return x;
+     }}};
+
+TEST_F(GgmlErrors, OfManyRowsOfFewValuesAreNoLarger) {
+  for (const BlockCodec* codec : AllCodecs()) {
+    if (IsFloat(codec->type)) continue;
+    for (const FewValued& kind : kMixedRows) {
+      std::vector<float> rows;
+      for (uint64_t seed = 1; seed <= 200; ++seed) {
+        const std::vector<float> row = kind.row(seed);
+        rows.insert(rows.end(), row.begin(), row.end());
+      }
+      for (const auto& importance : {std::vector<float>(), LogNormalImportance(119)}) {
+        const Errors errors = ErrorsOf(*codec, rows, importance);
+        EXPECT_LE(errors.ours, errors.theirs) << NameOf(codec->type) << ", " << kind.name
+                                              << (importance.empty() ? "" : ", importance");
       }
     }
   }

@@ -53,6 +53,35 @@ TEST(Plan, SourceKeepsMatrixTypes) {
   }
 }
 
+TEST(Plan, AnOutputWhoseRowsDoNotDivideIsNamedToo) {
+  Manifest manifest;
+  manifest.tensors = {
+      Tensor("token_embd.weight", TensorRole::kTokenEmbedding, DType::kF16, {512, 288})};
+  const QuantPlan plan = MakePlan(manifest, "q4_k_m");
+  EXPECT_EQ(plan.entries[0].type, DType::kQ8_0);
+  EXPECT_TRUE(plan.entries[0].fallback);
+  EXPECT_NE(plan.entries[0].reason.find("rows of 288 do not divide into blocks of 256 for q4_k"),
+            std::string::npos);
+}
+
+TEST(Plan, TwoBitsThroughoutWantAnImatrix) {
+  const Manifest manifest = SmallModel(DType::kF16);
+  EXPECT_EQ(MakePlan(manifest, "q2_k_s").warnings,
+            std::vector<std::string>{"q2_k_s without an imatrix loses much; give --imatrix"});
+  EXPECT_TRUE(MakePlan(manifest, "q2_k").warnings.empty());
+}
+
+TEST(Plan, QuantizingAgainSaysWhatItCosts) {
+  const QuantPlan plan = MakePlan(SmallModel(DType::kQ8_0), "q4_k_s", {.requantize = true});
+  EXPECT_EQ(plan.n_requantized, 3u);
+  ASSERT_EQ(plan.warnings.size(), 1u);
+  EXPECT_EQ(plan.warnings[0],
+            "3 of 6 tensors are quantized a second time (q8_0 to q4_k, q6_k): the errors add up");
+  const QuantPlan floats = MakePlan(SmallModel(DType::kQ8_0), "f16", {.requantize = true});
+  EXPECT_EQ(floats.n_requantized, 0u);
+  EXPECT_TRUE(floats.warnings.empty());
+}
+
 TEST(Plan, RowsThatDoNotDivideFallBackAndSaySo) {
   const QuantPlan plan = MakePlan(SmallModel(DType::kF32), "q8_0");
   EXPECT_EQ(plan.entries[3].type, DType::kF16);

@@ -109,7 +109,7 @@ std::vector<std::vector<uint8_t>> RunAll(const MemoryStore& store, const QuantPl
 }
 
 // What the plan asks for, tensor by tensor in one piece, without the pipeline.
-std::vector<std::vector<uint8_t>> Expected(MemoryStore& store, const QuantPlan& plan, Effort effort) {
+std::vector<std::vector<uint8_t>> Expected(MemoryStore& store, const QuantPlan& plan) {
   std::vector<std::vector<uint8_t>> all;
   for (size_t i = 0; i < plan.entries.size(); ++i) {
     const TensorInfo& info = store.manifest().tensors[i];
@@ -119,17 +119,33 @@ std::vector<std::vector<uint8_t>> Expected(MemoryStore& store, const QuantPlan& 
     }
     const auto x = Decoded(*FindCodec(info.dtype), store.data(i));
     const BlockCodec& codec = *FindCodec(plan.entries[i].type);
-    all.push_back(Encoded(codec, codec.encode_scalar, x, effort));
+    const std::vector<float>* weights =
+        plan.importance != nullptr ? ImportanceOf(*plan.importance, info) : nullptr;
+    all.push_back(Encoded(codec, codec.encode_scalar, x, plan.effort,
+                          weights != nullptr ? weights->data() : nullptr, info.rows()));
   }
   return all;
 }
 
 TEST(Transcode, SameBytesForAnyThreadsAndBands) {
+  auto importance = std::make_shared<Importance>();
+  std::vector<float>& weights = importance->entries["blk.0.attn_q.weight"];
+  for (uint64_t i = 0; i < 256; ++i) weights.push_back(static_cast<float>(std::exp(Gauss(119, i))));
+  struct Case {
+    const char* preset;
+    PlanOptions options;
+  };
+  const std::vector<Case> cases = {{"source", {}},
+                                   {"f16", {}},
+                                   {"q8_0", {}},
+                                   {"q4_k_m", {}},
+                                   {"q4_k_m", {.effort = Effort::kBest, .importance = importance}},
+                                   {"q3_k_m", {.importance = importance}}};
   for (const DType type : {DType::kF32, DType::kBF16}) {
     MemoryStore store = SmallModel(type);
-    for (const char* preset : {"source", "f16", "q8_0", "q4_k_m"}) {
-      const QuantPlan plan = MakePlan(store.manifest(), preset);
-      const auto expected = Expected(store, plan, Effort::kNormal);
+    for (const auto& [preset, plan_options] : cases) {
+      const QuantPlan plan = MakePlan(store.manifest(), preset, plan_options);
+      const auto expected = Expected(store, plan);
       for (const unsigned threads : {1u, 2u, 7u, 64u}) {
         for (const uint64_t band_bytes : {1u, 12345u, 1u << 22}) {
           TranscodeOptions options;
@@ -159,7 +175,7 @@ class PlainSource final : public TensorSource {
 TEST(Transcode, LeavesOutWhatTheSinkHas) {
   MemoryStore store = SmallModel();
   const QuantPlan plan = MakePlan(store.manifest(), "q4_0");
-  const auto expected = Expected(store, plan, Effort::kNormal);
+  const auto expected = Expected(store, plan);
   for (size_t n = 0; n <= expected.size(); ++n) {
     StoreWalk walk(store);
     PlainSource plain(store);
@@ -183,8 +199,7 @@ TEST(Transcode, EveryPresetGivesWhatItsCodecsGive) {
   for (const Preset& preset : AllPresets()) {
     for (const Effort effort : {Effort::kFast, Effort::kNormal}) {
       const QuantPlan plan = MakePlan(store.manifest(), preset.name, {.effort = effort});
-      EXPECT_EQ(RunAll(store, plan, {.threads = 2, .band_bytes = 40000}),
-                Expected(store, plan, effort))
+      EXPECT_EQ(RunAll(store, plan, {.threads = 2, .band_bytes = 40000}), Expected(store, plan))
           << preset.name;
     }
   }
@@ -198,7 +213,7 @@ TEST(Transcode, ImportanceReachesTheEncoder) {
   importance->entries["blk.0.ffn_gate.weight"] = std::vector<float>(256, 0.0f);
   const QuantPlan plain = MakePlan(store.manifest(), "q4_k_s");
   const QuantPlan plan = MakePlan(store.manifest(), "q4_k_s", {.importance = importance});
-  auto expected = Expected(store, plain, Effort::kNormal);
+  auto expected = Expected(store, plain);
   const auto x = Decoded(*FindCodec(DType::kF32), store.data(2));
   const BlockCodec& codec = *FindCodec(DType::kQ4_K);
   expected[2] = Encoded(codec, codec.encode_scalar, x, Effort::kNormal, weights.data(), 256);
@@ -211,7 +226,7 @@ TEST(Transcode, SmallBudgetsGiveTheSameBytes) {
   TranscodeOptions options;
   options.threads = 2;
   options.memory_bytes = 200'000;
-  EXPECT_EQ(RunAll(store, plan, options), Expected(store, plan, Effort::kNormal));
+  EXPECT_EQ(RunAll(store, plan, options), Expected(store, plan));
 }
 
 TEST(Transcode, ARowThatCannotFitNamesTensorAndNeed) {

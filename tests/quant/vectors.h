@@ -84,10 +84,12 @@ inline std::vector<TestVector> HardVectors(float max_abs) {
   add("around inverse overflow", [&](uint64_t i) {
     return random(i) * std::ldexp(1.0f, -129 + static_cast<int>(i / 32 % 8));
   });
-  const float most = std::min(max_abs, 1e38f);
-  add("largest", [=](uint64_t i) { return i % 2 == 0 ? most : -most; });
-  add("largest one hot", [=](uint64_t i) { return i % 256 == 5 ? -most : 0.0f; });
-  add("large", [&](uint64_t i) { return random(i) / 8.0f * most; });
+  add("largest", [=](uint64_t i) { return i % 2 == 0 ? max_abs : -max_abs; });
+  add("largest one hot", [=](uint64_t i) { return i % 256 == 5 ? -max_abs : 0.0f; });
+  add("large", [&](uint64_t i) { return random(i) / 8.0f * max_abs; });
+  add("around the largest", [=](uint64_t i) {
+    return max_abs * (1.0f - static_cast<float>(i % 32 * (i / 32)) * 0x1p-24f);
+  });
   return all;
 }
 
