@@ -156,12 +156,11 @@ std::vector<std::string> ShardsOf(const std::string& path) {
 bool IsLoneShard(const std::string& path) {
   const FileKind kind = DetectKind(path);
   if (kind != FileKind::kTorchZip && kind != FileKind::kSafetensors) return false;
-  const fs::path parent = fs::path(path).parent_path();
-  const std::string folder = parent.empty() ? "." : parent.string();
-  const bool is_torch = kind == FileKind::kTorchZip;
-  const fs::path description = fs::path(folder) / (is_torch ? "params.json" : "config.json");
-  if (!IsFile(description.string())) return true;
-  return ShardsOf(folder).size() > 1;
+  const std::string folder = FolderOf(path).empty() ? "." : FolderOf(path);
+  const bool is_described =
+      IsHfPath(path) ||
+      (kind == FileKind::kTorchZip && IsFile(JoinPath(folder, "params.json")));
+  return !is_described || ShardsOf(folder).size() > 1;
 }
 
 std::vector<std::string> InputFilesOf(const std::string& path) {

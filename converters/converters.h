@@ -60,9 +60,9 @@ std::span<const ConverterInfo* const> AllConverters();
 // Opens any checkpoint: a folder in Meta's or Hugging Face's layout, one .pth file with params.json
 // or safetensors file with config.json beside it, or a model file (GGUF).
 // Throws: Error kSystem "file.open" if there is nothing at `path`; kUsage "usage.name" if
-// options.name is no UTF-8; kUnsupported
-// "checkpoint.layout" for kinds that this version names but does not read (adapters, Mistral's
-// layout, …); kData "input.unknown-format" otherwise; and whatever the converter throws.
+// options.name is no UTF-8; kUnsupported "checkpoint.layout" for kinds that this version names but
+// does not read (adapters, Mistral's layout, …); kData "input.unknown-format" otherwise; and
+// whatever the converter throws.
 std::unique_ptr<TensorStore> OpenCheckpoint(const std::string& path,
                                             const CheckpointOptions& options = {});
 
