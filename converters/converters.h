@@ -66,6 +66,12 @@ std::span<const ConverterInfo* const> AllConverters();
 std::unique_ptr<TensorStore> OpenCheckpoint(const std::string& path,
                                             const CheckpointOptions& options = {});
 
+// Returns a model that comes as a stream, with what `options` replace (name, context length), as
+// OpenCheckpoint does for a file of it.
+// Throws: Error kUsage "usage.name" as above.
+std::unique_ptr<TensorSource> WithOptions(std::unique_ptr<TensorSource> stream,
+                                          const CheckpointOptions& options);
+
 // Returns the files of weights of a checkpoint in Meta's or Hugging Face's layout, in the order in
 // which they are joined; nothing for other paths.
 std::vector<std::string> ShardsOf(const std::string& path);

@@ -138,7 +138,8 @@ void RequireCodecs(const TensorInfo& tensor, DType target, const PlanOptions& op
         .Where(where)
         .Found(NameOf(tensor.dtype))
         .Expected("f32, f16 or bf16, to make " + std::string(NameOf(target)))
-        .Hint("start from the original weights, or give --requantize and accept a larger error");
+        .Hint("start from the original weights, or give --requantize: then the errors of both types "
+              "add up");
   }
 }
 
@@ -197,6 +198,23 @@ void ReviewImportance(const Manifest& manifest, QuantPlan& plan) {
   missing.Tell("not in the imatrix, so quantized unweighted", plan.warnings);
   zero.Tell("only zeros in the imatrix, so quantized unweighted", plan.warnings);
   strange.Tell("in the imatrix but not in the model", plan.warnings);
+}
+
+// Says what --requantize costs: which tensors carry an error that this pass cannot see.
+void ReviewRequantizing(const Manifest& manifest, QuantPlan& plan) {
+  std::map<DType, uint64_t> n_again;
+  for (size_t i = 0; i < plan.entries.size(); ++i) {
+    const DType from = manifest.tensors[i].dtype, to = plan.entries[i].type;
+    if (from != to && !IsFloat(from) && !IsFloat(to)) ++n_again[from];
+  }
+  std::string list;
+  for (const auto& [type, n] : n_again) {
+    list += (list.empty() ? "" : ", ") + std::to_string(n) + " of " + std::string(NameOf(type));
+  }
+  if (list.empty()) return;
+  plan.warnings.push_back("tensors are quantized again (" + list +
+                          "): their old error stays and the new one comes on top; quern diff and "
+                          "perplexity --reference against the original weights tell how much");
 }
 
 void ReviewOverrides(const Manifest& manifest, const PlanOptions& options, QuantPlan& plan) {
@@ -266,6 +284,7 @@ QuantPlan MakePlan(const Manifest& manifest, std::string_view preset_name,
   } else if (preset->name == "q2_k_s") {
     plan.warnings.push_back("q2_k_s without an imatrix loses much; give --imatrix");
   }
+  ReviewRequantizing(manifest, plan);
   ReviewOverrides(manifest, options, plan);
   return plan;
 }
