@@ -146,6 +146,13 @@ Error UnknownPath(const std::string& path) {
                         : "give the folder that holds it and the weights, or a GGUF file");
 }
 
+void RequireUtf8Name(const CheckpointOptions& options) {
+  if (IsUtf8(options.name)) return;
+  throw Error(ErrorCode::kUsage, "usage.name", "the model's name is no valid UTF-8")
+      .Found(Quoted(options.name))
+      .Expected("UTF-8, as GGUF has it");
+}
+
 }  // namespace
 
 std::span<const ConverterInfo* const> AllConverters() { return kConverters; }
@@ -156,14 +163,16 @@ std::unique_ptr<TensorStore> OpenCheckpoint(const std::string& path,
   if (!fs::exists(path, error)) {
     throw SystemError("file.open", "open", path, error ? error.value() : ENOENT);
   }
-  if (!IsUtf8(options.name)) {
-    throw Error(ErrorCode::kUsage, "usage.name", "the model's name is no valid UTF-8")
-        .Found(Quoted(options.name))
-        .Expected("UTF-8, as GGUF has it");
-  }
+  RequireUtf8Name(options);
   const ConverterInfo* converter = FindConverter(path);
   if (converter == nullptr) throw UnknownPath(path);
   return converter->open(path, options);
+}
+
+std::unique_ptr<TensorSource> WithOptions(std::unique_ptr<TensorSource> stream,
+                                          const CheckpointOptions& options) {
+  RequireUtf8Name(options);
+  return RenamedSource(std::move(stream), options);
 }
 
 std::vector<std::string> ShardsOf(const std::string& path) {

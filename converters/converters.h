@@ -60,11 +60,17 @@ std::span<const ConverterInfo* const> AllConverters();
 // Opens any checkpoint: a folder in Meta's or Hugging Face's layout, one .pth file with params.json
 // or safetensors file with config.json beside it, or a model file (GGUF).
 // Throws: Error kSystem "file.open" if there is nothing at `path`; kUsage "usage.name" if
-// options.name is no UTF-8; kUnsupported
-// "checkpoint.layout" for kinds that this version names but does not read (adapters, Mistral's
-// layout, …); kData "input.unknown-format" otherwise; and whatever the converter throws.
+// options.name is no UTF-8; kUnsupported "checkpoint.layout" for kinds that this version names but
+// does not read (adapters, Mistral's layout, …); kData "input.unknown-format" otherwise; and
+// whatever the converter throws.
 std::unique_ptr<TensorStore> OpenCheckpoint(const std::string& path,
                                             const CheckpointOptions& options = {});
+
+// Returns a model that comes as a stream, with what `options` replace (name, context length), as
+// OpenCheckpoint does for a file of it.
+// Throws: Error kUsage "usage.name" as above.
+std::unique_ptr<TensorSource> WithOptions(std::unique_ptr<TensorSource> stream,
+                                          const CheckpointOptions& options);
 
 // Returns the files of weights of a checkpoint in Meta's or Hugging Face's layout, in the order in
 // which they are joined; nothing for other paths.

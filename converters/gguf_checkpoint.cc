@@ -14,10 +14,9 @@ bool Recognizes(const std::string& path) { return FindContainer(DetectKind(path)
 // A walk that shows another manifest than its own.
 class RenamedWalk final : public TensorSource {
  public:
-  // Requires: `manifest` outlives the walk.
-  RenamedWalk(std::unique_ptr<TensorSource> walk, const Manifest& manifest)
-      : walk_(std::move(walk)), manifest_(manifest) {}
-  const Manifest& manifest() const override { return manifest_; }
+  RenamedWalk(std::unique_ptr<TensorSource> walk, std::shared_ptr<const Manifest> manifest)
+      : walk_(std::move(walk)), manifest_(std::move(manifest)) {}
+  const Manifest& manifest() const override { return *manifest_; }
   const std::string& name() const override { return walk_->name(); }
   std::optional<TensorBand> Next(MutableByteView out) override { return walk_->Next(out); }
   void SkipTensors(size_t n, MutableByteView scratch) override { walk_->SkipTensors(n, scratch); }
@@ -25,21 +24,30 @@ class RenamedWalk final : public TensorSource {
 
  private:
   std::unique_ptr<TensorSource> walk_;
-  const Manifest& manifest_;
+  std::shared_ptr<const Manifest> manifest_;
 };
+
+bool ReplacesAnything(const CheckpointOptions& options) {
+  return !options.name.empty() || options.context_length.has_value();
+}
+
+// Returns a copy of the manifest with what the flags say in place of what the file says.
+std::shared_ptr<const Manifest> Renamed(const Manifest& manifest, const CheckpointOptions& options) {
+  auto renamed = std::make_shared<Manifest>(manifest);
+  if (!options.name.empty()) renamed->name = options.name;
+  if (options.context_length && renamed->spec) {
+    renamed->spec->context_length = *options.context_length;
+    renamed->provenance.context_length_source.clear();  // what is stated needs no rule
+  }
+  return renamed;
+}
 
 // A store with some of its manifest replaced by flags.
 class RenamedModel final : public TensorStore {
  public:
   RenamedModel(std::unique_ptr<TensorStore> model, const CheckpointOptions& options)
-      : model_(std::move(model)), manifest_(model_->manifest()) {
-    if (!options.name.empty()) manifest_.name = options.name;
-    if (options.context_length && manifest_.spec) {
-      manifest_.spec->context_length = *options.context_length;
-      manifest_.provenance.context_length_source.clear();  // what is stated needs no rule
-    }
-  }
-  const Manifest& manifest() const override { return manifest_; }
+      : model_(std::move(model)), manifest_(Renamed(model_->manifest(), options)) {}
+  const Manifest& manifest() const override { return *manifest_; }
   const std::string& name() const override { return model_->name(); }
   void ReadRows(size_t tensor, uint64_t begin, uint64_t count, MutableByteView out) const override {
     model_->ReadRows(tensor, begin, count, out);
@@ -55,18 +63,25 @@ class RenamedModel final : public TensorStore {
 
  private:
   std::unique_ptr<TensorStore> model_;
-  Manifest manifest_;
+  std::shared_ptr<const Manifest> manifest_;
 };
 
 std::unique_ptr<TensorStore> Open(const std::string& path, const CheckpointOptions& options) {
   std::optional<VerifyOptions> verify;
   if (options.verify_crc) verify.emplace(VerifyOptions{options.trust_metadata});
   auto model = OpenModelFile(path, verify);
-  if (options.name.empty() && !options.context_length) return model;
+  if (!ReplacesAnything(options)) return model;
   return std::make_unique<RenamedModel>(std::move(model), options);
 }
 
 }  // namespace
+
+std::unique_ptr<TensorSource> RenamedSource(std::unique_ptr<TensorSource> source,
+                                            const CheckpointOptions& options) {
+  if (!ReplacesAnything(options)) return source;
+  auto manifest = Renamed(source->manifest(), options);
+  return std::make_unique<RenamedWalk>(std::move(source), std::move(manifest));
+}
 
 const ConverterInfo kGgufConverter = {
     .name = "gguf",

@@ -138,7 +138,8 @@ void RequireCodecs(const TensorInfo& tensor, DType target, const PlanOptions& op
         .Where(where)
         .Found(NameOf(tensor.dtype))
         .Expected("f32, f16 or bf16, to make " + std::string(NameOf(target)))
-        .Hint("start from the original weights, or give --requantize and accept a larger error");
+        .Hint("start from the original weights, or give --requantize: then the errors of both types "
+              "add up");
   }
 }
 
@@ -219,7 +220,9 @@ void ReviewRequantized(const Manifest& manifest, QuantPlan& plan) {
   plan.warnings.push_back(std::to_string(plan.n_requantized) + " of " +
                           std::to_string(plan.entries.size()) +
                           " tensors are quantized a second time (" + joined(from) + " to " +
-                          joined(to) + "): the errors add up");
+                          joined(to) +
+                          "): the errors add up; quern diff and perplexity --reference against the "
+                          "original weights tell how much");
 }
 
 void ReviewOverrides(const Manifest& manifest, const PlanOptions& options, QuantPlan& plan) {

@@ -179,7 +179,8 @@ OpenedSource OpenSource(const std::string& path, const CheckpointOptions& option
   OpenedSource opened;
   if (path == "-") {
     opened.stamps = StampsOf({path});
-    opened.source = ReadModelStream(std::make_unique<FdStream>(STDIN_FILENO, "standard input"));
+    opened.source = WithOptions(
+        ReadModelStream(std::make_unique<FdStream>(STDIN_FILENO, "standard input")), options);
   } else {
     opened.input_files = InputFilesOf(path);
     opened.stamps = StampsOf(opened.input_files);

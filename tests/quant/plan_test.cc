@@ -288,7 +288,12 @@ TEST(Plan, RequantizingNeedsTheOption) {
     EXPECT_NE(std::string(error.what()).find("blk.0.attn_q.weight"), std::string::npos);
     EXPECT_NE(error.hint().find("--requantize"), std::string::npos);
   }
-  EXPECT_EQ(MakePlan(manifest, "q4_0", {.requantize = true}).entries[2].type, DType::kQ4_0);
+  const QuantPlan plan = MakePlan(manifest, "q4_0", {.requantize = true});
+  EXPECT_EQ(plan.entries[2].type, DType::kQ4_0);
+  // What it costs is said.
+  ASSERT_EQ(plan.warnings.size(), 1u);
+  EXPECT_NE(plan.warnings[0].find("quantized again (1 of q8_0)"), std::string::npos);
+  EXPECT_TRUE(MakePlan(manifest, "f32", {.requantize = true}).warnings.empty());
   // Keeping the type, or going back to floats, quantizes nothing.
   EXPECT_EQ(MakePlan(manifest, "q8_0").entries[2].type, DType::kQ8_0);
   EXPECT_EQ(MakePlan(manifest, "f32").entries[2].type, DType::kF32);

@@ -29,7 +29,7 @@ fs::path GeneratorPath() {
 }
 
 // Kinds of files this version reads, by the first letter of their cases' ids.
-constexpr std::string_view kKindsRead = "gpkmji";
+constexpr std::string_view kKindsRead = "gpkmsji";
 
 class BadInputs : public ::testing::Test {
  protected:
