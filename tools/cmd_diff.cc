@@ -89,9 +89,11 @@ class DiffCommand final : public Command {
       reasons.push_back(fmt::format("tensor {}: relative RMSE {:.6f} is not within {}",
                                     Quoted(tensor.name), rmse, *limit_));
     }
-    const auto n_errors =
-        std::ranges::count(distortion.findings, Finding::Severity::kError, &Finding::severity);
-    if (n_errors != 0) reasons.push_back(fmt::format("{} tensors could not be compared", n_errors));
+    // Errors, and types that cannot be decoded: nobody knows how far those are off.
+    const auto n_unknown = std::ranges::count_if(distortion.findings, [](const Finding& finding) {
+      return finding.severity == Finding::Severity::kError || finding.id == "diff.not-decoded";
+    });
+    if (n_unknown != 0) reasons.push_back(fmt::format("{} tensors could not be compared", n_unknown));
     return reasons;
   }
 
