@@ -6,8 +6,8 @@
 // BM_DecodeGgml/TYPE. items_per_second = weights per second.
 //
 // codec_bench --table prints, as Markdown, how many times as fast as ggml each type is: 64 Mi
-// weights, the median of five pairs that take turns, wall time; also under --isa AVX2, with two
-// threads, and decoding. Give it a quiet machine, and half an hour. --benchmark_filter narrows it.
+// weights, the median of five pairs of neighbours in time, wall time; also under --isa AVX2, with two
+// threads, and decoding. Give it a quiet machine, and half an hour (bench/quant/codec_table.sh). --benchmark_filter narrows it.
 #include <benchmark/benchmark.h>
 #include <dlfcn.h>
 #include <fmt/format.h>
@@ -238,27 +238,42 @@ class RateCollector final : public benchmark::BenchmarkReporter {
   std::map<std::string, std::vector<double>> rates_;
 };
 
-void RegisterTable() {
-  const auto add = [](const std::string& name, auto body, int threads = 1) {
+// Runs the benchmarks that `add_all` registers once, one after the other.
+template <class AddAll>
+void RunOnce(RateCollector& rates, const AddAll& add_all) {
+  benchmark::ClearRegisteredBenchmarks();
+  add_all([](const std::string& name, auto body, int threads = 1) {
     benchmark::RegisterBenchmark(name.c_str(), body)->Threads(threads)->UseRealTime();
-  };
-  std::map<std::string, bool> ggml;
-  for (const Asked& asked : kAsked) {
-    const BlockCodec& codec = *FindCodec(asked.type);
-    const std::string name = NameOf(asked);
-    add("Ours/" + name, EncodeBody(codec, asked.effort, asked.weighted));
-    add("Avx2/" + name, EncodeBody(codec, asked.effort, asked.weighted, "avx2"));
-    add("Two/" + name, EncodeBody(codec, asked.effort, asked.weighted), 2);
-    const std::string base =
-        "Ggml/" + std::string(NameOf(asked.type)) + (asked.weighted ? "/importance" : "");
-    if (!ggml.emplace(base, true).second) continue;
-    add(base, GgmlEncodeBody(codec, asked.weighted, GgmlQuantize()));
-  }
-  for (const BlockCodec* codec : AllCodecs()) {
-    const auto row = reinterpret_cast<DequantizeRow>(GgmlDequantize(codec->type));
-    if (row == nullptr) continue;
-    add("Decode/" + std::string(NameOf(codec->type)), DecodeBody(*codec));
-    add("DecodeGgml/" + std::string(NameOf(codec->type)), GgmlDecodeBody(*codec, row));
+  });
+  benchmark::RunSpecifiedBenchmarks(&rates);
+}
+
+std::string BaseOf(const Asked& asked) {
+  return "Ggml/" + NameOf(asked);
+}
+
+// Runs everything `n` times; what is compared follows one another, so that it meets the same machine.
+void RunTurns(size_t n, RateCollector& rates) {
+  for (size_t turn = 0; turn < n; ++turn) {
+    for (const Asked& asked : kAsked) {
+      const BlockCodec& codec = *FindCodec(asked.type);
+      const std::string name = NameOf(asked);
+      RunOnce(rates, [&](auto add) {
+        add("Ours/" + name, EncodeBody(codec, asked.effort, asked.weighted));
+        add(BaseOf(asked), GgmlEncodeBody(codec, asked.weighted, GgmlQuantize()));
+        add("Avx2/" + name, EncodeBody(codec, asked.effort, asked.weighted, "avx2"));
+        add("Ours1/" + name, EncodeBody(codec, asked.effort, asked.weighted));
+        add("Two/" + name, EncodeBody(codec, asked.effort, asked.weighted), 2);
+      });
+    }
+    for (const BlockCodec* codec : AllCodecs()) {
+      const auto row = reinterpret_cast<DequantizeRow>(GgmlDequantize(codec->type));
+      if (row == nullptr) continue;
+      RunOnce(rates, [&](auto add) {
+        add("Decode/" + std::string(NameOf(codec->type)), DecodeBody(*codec));
+        add("DecodeGgml/" + std::string(NameOf(codec->type)), GgmlDecodeBody(*codec, row));
+      });
+    }
   }
 }
 
@@ -275,14 +290,13 @@ void PrintTable(const RateCollector& rates) {
       kAskedOfTwoThreads);
   for (const Asked& asked : kAsked) {
     const std::string name = NameOf(asked);
-    const std::string base =
-        "Ggml/" + std::string(NameOf(asked.type)) + (asked.weighted ? "/importance" : "");
+    const std::string base = BaseOf(asked);
     const double avx2 = asked.multiple * kAskedOfAvx2;
     fmt::print("| {} | {:.0f} | {:.1f} | {} | {} | {} | {:.3g} | {} |\n", name,
                rates.Rate("Ours/" + name), rates.Rate(base),
                Cell(rates.Ratio("Ours/" + name, base), asked.multiple), asked.multiple,
                Cell(rates.Ratio("Avx2/" + name, base), avx2), avx2,
-               Cell(rates.Ratio("Two/" + name, "Ours/" + name), kAskedOfTwoThreads));
+               Cell(rates.Ratio("Two/" + name, "Ours1/" + name), kAskedOfTwoThreads));
   }
   fmt::print("\n| decode | M weights/s | ggml's | times (asked {}) |\n|---|---|---|---|\n",
              kAskedOfDecode);
@@ -301,15 +315,11 @@ int RunTable(std::vector<char*> args) {
     return 1;
   }
   default_rows = 16384;
-  char repetitions[] = "--benchmark_repetitions=5";
-  char interleaving[] = "--benchmark_enable_random_interleaving=true";
-  args.insert(args.begin() + 1, {repetitions, interleaving});  // what is typed comes later and wins
   int argc = static_cast<int>(args.size());
   benchmark::Initialize(&argc, args.data());
   if (benchmark::ReportUnrecognizedArguments(argc, args.data())) return 1;
-  RegisterTable();
   RateCollector rates;
-  benchmark::RunSpecifiedBenchmarks(&rates);
+  RunTurns(5, rates);
   PrintTable(rates);
   return 0;
 }
