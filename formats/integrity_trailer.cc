@@ -80,11 +80,16 @@ std::vector<Error> CompareFrame(const GgufHeader& header, size_t n_tensors,
                          .Found(fmt::format("{} bytes behind the data", n_trailing_bytes))
                          .Expected(fmt::format("{} bytes", n_bytes)));
   }
-  // Where the header agrees, only a forged trailer can say so.
+  // Where the header agrees, only a forged trailer can say what follows.
   if (trailer.tensor_hashes.size() != n_tensors && errors.empty()) {
     errors.push_back(Wrong(file, "trailer.damaged", "trailer is not for as many tensors")
                          .Found(fmt::format("{}", trailer.tensor_hashes.size()))
                          .Expected(fmt::format("{}", n_tensors)));
+  }
+  if (trailer.infos_hash != header.infos_hash && errors.empty()) {
+    errors.push_back(Wrong(file, "trailer.damaged", "trailer has another hash of the tensor infos")
+                         .Found(HexOf(trailer.infos_hash))
+                         .Expected(HexOf(header.infos_hash)));
   }
   return errors;
 }

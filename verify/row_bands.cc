@@ -1,6 +1,7 @@
 #include "verify/row_bands.h"
 
 #include <fmt/format.h>
+#include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/parallel_pipeline.h>
 #include <oneapi/tbb/task_arena.h>
 
@@ -79,6 +80,8 @@ void ForEachBand(std::string_view phase, std::string_view file,
   for (const BandedTensor& tensor : tensors) n_bytes += tensor.rows * tensor.row_bytes;
   if (options.progress != nullptr) options.progress->Begin(phase, n_bytes, "bytes");
   Cutter cutter(tensors);
+  // Without it oneTBB warns where more threads are asked for than there are processors.
+  const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
   tbb::task_arena arena(static_cast<int>(threads));
   arena.execute([&] {
     tbb::parallel_pipeline(

@@ -513,6 +513,8 @@ TEST(TrailerAttacks, AnotherFilesTrailer) {
   EXPECT_EQ(TrailerIds(Sealed(&forged)), std::vector<std::string>{"trailer.metadata"});
   forged.infos_hash ^= 1;
   EXPECT_EQ(TrailerIds(Sealed(&forged)), std::vector<std::string>{"trailer.header"});
+  forged.header_hash ^= 1;
+  EXPECT_EQ(TrailerIds(Sealed(&forged)), std::vector<std::string>{"trailer.damaged"});
 }
 
 TEST(TrailerAttacks, TwoTrailers) {
