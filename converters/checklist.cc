@@ -245,7 +245,9 @@ std::vector<Finding> VerifyChecklist(const std::string& folder, Progress* progre
 
 void RequireChecklist(const std::string& folder, Log& log, Progress* progress) {
   if (!HasChecklist(folder)) {
-    throw NoChecklist(folder).Expected("checklist.chk, as Meta's releases have it");
+    throw NoChecklist(folder)
+        .Expected("checklist.chk, as Meta's releases have it")
+        .Hint("fetch checklist.chk from the release, or convert without --verify");
   }
   Faults faults;
   const std::vector<Task> tasks = ReadTasks(folder, faults);
