@@ -226,22 +226,29 @@ std::vector<Finding> CheckCheckpoint(const std::string& path, const CheckpointOp
 void CheckConfigFile(std::string_view text, const std::string& file) {
   const JsonValue root = ParseJson(text, file);
   if (!root.is_object()) return;
-  const auto count = [&](std::initializer_list<std::string_view> keys) {
+  const auto count = [&](std::span<const std::string_view> keys) {
     return std::ranges::count_if(
         keys, [&](std::string_view key) { return root.Find(key).has_value(); });
   };
+  constexpr std::string_view kMetaKeys[] = {"dim",        "n_layers",    "n_heads",
+                                            "n_kv_heads", "multiple_of", "norm_eps"};
+  constexpr std::string_view kHfCounts[] = {"hidden_size", "intermediate_size", "num_hidden_layers",
+                                            "num_attention_heads", "num_key_value_heads"};
+  constexpr std::string_view kHfKeys[] = {"rms_norm_eps", "model_type", "architectures"};
+  constexpr std::string_view kTokenIds[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
   const auto nested = root.Find("model");  // of params.json, in community files
   // One key may be anybody's; two are a configuration of that kind.
-  if (count({"dim", "n_layers", "n_heads", "n_kv_heads", "multiple_of", "norm_eps"}) >= 2 ||
-      (nested && nested->is_object() && nested->Find("n_layers"))) {
+  if (count(kMetaKeys) >= 2 || (nested && nested->is_object() && nested->Find("n_layers"))) {
     ParseMetaParams(text, file);
-  } else if (count({"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-                    "num_key_value_heads", "rms_norm_eps", "model_type", "architectures"}) >= 2) {
+  } else if (count(kHfCounts) + count(kHfKeys) >= 2) {
     ParseHfConfig(text, file);
-  } else if (count({"weight_map"}) > 0) {
+  } else if (root.Find("weight_map")) {
     ParseWeightMap(text, file);
+  } else {
+    // Whatever it is a part of, these are counts.
+    for (const std::string_view key : kHfCounts) OptionalUint(root, key, UINT32_MAX, file);
   }
-  if (count({"bos_token_id", "eos_token_id", "pad_token_id"}) > 0) ParseHfTokenIds(text, file);
+  if (count(kTokenIds) > 0) ParseHfTokenIds(text, file);
 }
 
 std::vector<std::unique_ptr<TensorStore>> OpenSoundParts(const std::string& path) {

@@ -80,5 +80,43 @@ TEST(Converters, RefuseNothingAndOtherThings) {
   EXPECT_EQ(InputFilesOf(folder / "page.bin").size(), 1u);
 }
 
+TEST(Converters, OneConfigurationIsCheckedAsInItsFolder) {
+  for (const char* text : {
+           R"({"num_attention_heads": -8})",
+           R"({"model_type": "llama", "num_attention_heads": 0})",
+           R"({"model_type": "llama", "rms_norm_eps": -1})",
+           R"({"model_type": "llama", "hidden_size": 64, "rope_theta": "x"})",
+           R"({"weight_map": []})",
+           R"({"weight_map": null})",
+           R"({"dim": 64, "n_layers": 2, "n_heads": 7})",
+           R"({"dim": 64, "n_layers": 1000000000, "n_heads": 8})",
+           R"({"dim": 64, "n_layers": 2, "n_heads": 8, "norm_eps": "1e-5"})",
+           R"({"eos_token_id": "x"})",
+       }) {
+    SCOPED_TRACE(text);
+    ExpectError(Caught([&] { CheckConfigFile(text, "x.json"); }), ErrorCode::kData, "config.value",
+                {"x.json"});
+  }
+  for (const char* text :
+       {"{}", "[]", R"({"num_attention_heads": 8})", R"({"dim": 3.5})", R"({"eos_token_id": [1, 2]})",
+        R"({"dim": 64, "n_layers": 2, "n_heads": 8})"}) {
+    EXPECT_NO_THROW(CheckConfigFile(text, "x.json")) << text;
+  }
+}
+
+TEST(Converters, OptionsCountForStreamsToo) {
+  const std::string file = std::string(QUERN_TEST_DATA) + "/stories260K/stories260K-f32.gguf";
+  CheckpointOptions options;
+  options.name = "another";
+  options.context_length = 99;
+  const auto expected = OpenCheckpoint(file, options);
+  const auto plain = OpenCheckpoint(file);  // a walk may refer to its store
+  EXPECT_EQ(WithOptions(plain->Walk(), {})->manifest(), plain->manifest());
+  EXPECT_EQ(WithOptions(plain->Walk(), options)->manifest(), expected->manifest());
+  options.name = "\xff";
+  ExpectError(Caught([&] { WithOptions(plain->Walk(), options); }), ErrorCode::kUsage, "usage.name",
+              {"\\xff"});
+}
+
 }  // namespace
 }  // namespace quern

@@ -1,5 +1,6 @@
 #include "tests/converters/torch_writer.h"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 
@@ -50,17 +51,19 @@ uint32_t Crc32(const std::vector<uint8_t>& bytes) {
 class ZipWriter {
  public:
   explicit ZipWriter(bool sums) : sums_(sums) {}
-  void Add(const std::string& name, const std::vector<uint8_t>& data) {
+  void Add(const std::string& name, const std::vector<uint8_t>& data, uint64_t n_zeros = 0) {
     const uint32_t crc = sums_ ? Crc32(data) : 0;
-    const auto size = static_cast<uint32_t>(data.size());
+    const auto size = static_cast<uint32_t>(data.size() + n_zeros);
     const auto name_bytes = static_cast<uint16_t>(name.size());
-    const uint64_t offset = out_.size();
+    const uint64_t offset = out_.size() + n_zeros_;
     const uint64_t unpadded = offset + 30 + name.size() + 4;
     const auto padding = static_cast<uint16_t>((64 - unpadded % 64) % 64);
     out_.Text("PK\3\4").Int<uint16_t>(0).Int<uint16_t>(0x0808).Int<uint16_t>(0);
     out_.Int<uint32_t>(0).Int<uint32_t>(0).Int<uint32_t>(0).Int<uint32_t>(0);
     out_.Int(name_bytes).Int(static_cast<uint16_t>(padding + 4)).Text(name);
     out_.Text("FB").Int(padding).Text(std::string(padding, 'Z')).Bytes(data);
+    if (n_zeros > 0) holes_.push_back({out_.size(), n_zeros});
+    n_zeros_ += n_zeros;
     out_.Text("PK\7\10").Int(crc).Int(size).Int(size);
     directory_.Text("PK\1\2").Int<uint16_t>(0).Int<uint16_t>(0).Int<uint16_t>(0x0808);
     directory_.Int<uint16_t>(0).Int<uint32_t>(0).Int(crc).Int(size).Int(size).Int(name_bytes);
@@ -69,22 +72,27 @@ class ZipWriter {
     ++n_entries_;
   }
 
-  std::vector<uint8_t> Finish() {
-    const uint64_t directory_offset = out_.size(), directory_size = directory_.size();
+  SparseFile Finish() {
+    const uint64_t directory_offset = out_.size() + n_zeros_, directory_size = directory_.size();
     out_.Bytes(directory_.Take());
-    const uint64_t end64 = out_.size();
+    const uint64_t end64 = out_.size() + n_zeros_;
     out_.Text("PK\6\6").Int<uint64_t>(44).Int<uint16_t>(0x031e).Int<uint16_t>(45);
     out_.Int<uint32_t>(0).Int<uint32_t>(0).Int<uint64_t>(n_entries_).Int<uint64_t>(n_entries_);
     out_.Int(directory_size).Int(directory_offset);
     out_.Text("PK\6\7").Int<uint32_t>(0).Int(end64).Int<uint32_t>(1);
     out_.Text("PK\5\6").Int<uint32_t>(0).Int(n_entries_).Int(n_entries_);
-    out_.Int(static_cast<uint32_t>(directory_size)).Int(static_cast<uint32_t>(directory_offset));
-    return out_.Int<uint16_t>(0).Take();
+    // All ones: the zip64 record has it.
+    out_.Int(static_cast<uint32_t>(directory_size));
+    out_.Int(static_cast<uint32_t>(std::min<uint64_t>(directory_offset, 0xffffffffu)));
+    out_.Int<uint16_t>(0);
+    return {out_.Take(), std::move(holes_)};
   }
 
  private:
   bool sums_;
   ByteBuilder out_, directory_;
+  std::vector<SparseFile::Hole> holes_;
+  uint64_t n_zeros_ = 0;  // in all holes
   uint16_t n_entries_ = 0;
 };
 
@@ -128,16 +136,16 @@ void WriteTensor(PickleWriter& pickle, const WrittenTensor& tensor, const Writte
   pickle.Global("torch._utils", "_rebuild_tensor_v2").Op("(");
   pickle.Op("(").Unicode("storage").Global("torch", storage.torch_class);
   pickle.Unicode(std::to_string(tensor.storage)).Unicode("cpu");
-  pickle.Int(storage.bytes.size() / storage.elem_bytes).Op("tQ");
+  pickle.Int(storage.size_bytes() / storage.elem_bytes).Op("tQ");
   pickle.Int(tensor.offset_elems).Tuple(tensor.shape).Tuple(tensor.strides).Op("\x89");
   pickle.Global("collections", "OrderedDict").Op(")R").Op("tR");
 }
 
 }  // namespace
 
-std::vector<uint8_t> WriteTorchFile(const std::vector<WrittenStorage>& storages,
-                                    const std::vector<WrittenTensor>& tensors,
-                                    const TorchFileStyle& style) {
+SparseFile WriteSparseTorchFile(const std::vector<WrittenStorage>& storages,
+                                const std::vector<WrittenTensor>& tensors,
+                                const TorchFileStyle& style) {
   PickleWriter pickle;
   if (!style.wrapper.empty()) pickle.Op("}(").Unicode(style.wrapper);
   if (style.ordered_dict) {
@@ -156,11 +164,18 @@ std::vector<uint8_t> WriteTorchFile(const std::vector<WrittenStorage>& storages,
   zip.Add(style.archive + "/data.pkl", pickle.Finish());
   const std::string little = "little", version = "3\n";
   zip.Add(style.archive + "/byteorder", {little.begin(), little.end()});
-  for (size_t i = 0; i < storages.size(); ++i) {
-    zip.Add(style.archive + "/data/" + std::to_string(i), storages[i].bytes);
-  }
   zip.Add(style.archive + "/version", {version.begin(), version.end()});
+  for (size_t i = 0; i < storages.size(); ++i) {
+    zip.Add(style.archive + "/data/" + std::to_string(i), storages[i].bytes,
+            storages[i].n_zeros);
+  }
   return zip.Finish();
+}
+
+std::vector<uint8_t> WriteTorchFile(const std::vector<WrittenStorage>& storages,
+                                    const std::vector<WrittenTensor>& tensors,
+                                    const TorchFileStyle& style) {
+  return WriteSparseTorchFile(storages, tensors, style).bytes;
 }
 
 }  // namespace quern::testing

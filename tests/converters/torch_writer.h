@@ -13,6 +13,8 @@ struct WrittenStorage {
   std::string torch_class;  // "BFloat16Storage"
   uint64_t elem_bytes = 2;
   std::vector<uint8_t> bytes;
+  uint64_t n_zeros = 0;  // behind `bytes`; see WriteSparseTorchFile
+  uint64_t size_bytes() const { return bytes.size() + n_zeros; }
 };
 
 struct WrittenTensor {
@@ -30,7 +32,23 @@ struct TorchFileStyle {
   bool sums = true;                         // false: set_crc32_options(False), every CRC-32 is 0
 };
 
-// Returns the bytes of the file.
+// A file with runs of zeros that are not stored.
+struct SparseFile {
+  struct Hole {
+    uint64_t at;  // in the stored bytes: the zeros come before that byte
+    uint64_t n_zeros;
+  };
+  std::vector<uint8_t> bytes;
+  std::vector<Hole> holes;
+};
+
+// Returns the file, zeros of storages as holes.
+// Requires: what is no zip64 field is below 4 GiB: each storage, and where the last one begins.
+SparseFile WriteSparseTorchFile(const std::vector<WrittenStorage>& storages,
+                                const std::vector<WrittenTensor>& tensors,
+                                const TorchFileStyle& style = {});
+
+// Returns the bytes of the file. Requires: no storage has zeros.
 std::vector<uint8_t> WriteTorchFile(const std::vector<WrittenStorage>& storages,
                                     const std::vector<WrittenTensor>& tensors,
                                     const TorchFileStyle& style = {});
