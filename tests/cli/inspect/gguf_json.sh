@@ -1,2 +1,2 @@
 quern -q convert data/fixture/meta-2 -o out.gguf
-quern inspect out.gguf --json | head -n 24
+quern inspect out.gguf --json | head -n 29
