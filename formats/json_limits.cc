@@ -142,6 +142,7 @@ class TextScan {
         i += 6;
       }
     }
+    i = std::min(i, text_.size());  // an escape at the end of the text leads beyond it
     if (i - begin > kJsonMaxStringBytes) ThrowLimit("string is too long", begin);
     return i;
   }

@@ -402,7 +402,8 @@ void CheckTotals(const TorchStateDict& state, const RandomAccessBytes& file) {
         .File(Escaped(file.name(), 4096))
         .Tensor(tensor.name)
         .Found(fmt::format("{} bytes", total))
-        .Expected(fmt::format("at most {} times {} bytes", kMaxSharing, file_bytes));
+        .Expected(fmt::format("at most {} times {} bytes", kMaxSharing, file_bytes))
+        .Hint("the file is made to mislead: fetch it again from its publisher");
   }
 }
 

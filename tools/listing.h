@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstddef>
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "tools/table.h"
@@ -31,11 +30,11 @@ Table ListRows(std::vector<Column> columns, const Items& items, size_t n, const 
 }
 
 // Sets json[key] to a list of the first kMaxItemsInJson of `n` items; where there are more,
-// json["n_more_" + key] is how many.
-template <typename Items, typename ItemOf>
-void ListItems(nlohmann::ordered_json& json, const std::string& key, const Items& items, size_t n,
+// json["n_more_" + key] is how many. Requires: Json is nlohmann's, ordered or not.
+template <typename Json, typename Items, typename ItemOf>
+void ListItems(Json& json, const std::string& key, const Items& items, size_t n,
                const ItemOf& item_of) {
-  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  Json list = Json::array();
   for (const auto& item : items) {
     if (list.size() == kMaxItemsInJson) break;
     list.push_back(item_of(item));

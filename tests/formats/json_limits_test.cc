@@ -127,6 +127,10 @@ TEST(JsonTest, RefusesBadSyntaxWithTheOffset) {
     EXPECT_NE(std::string(error.what()).find("offset"), std::string::npos) << error.what();
   }
   EXPECT_EQ(ParseError(std::string("{\"a\":\"x\0y\"}", 11)).id(), "json.syntax");
+  // A string that ends in the middle of an escape.
+  for (const char* text : {"\"\\", "\"[\\", "{\"a\":\"\\", "\"\\u", "\"\\u00", "\"x\\\\\\"}) {
+    EXPECT_EQ(ParseError(text).id(), "json.syntax") << text;
+  }
   // The parser would take it for the end and never see what stands behind it.
   EXPECT_EQ(ParseError(std::string("{\"a\":1}\0", 8)).id(), "json.syntax");
   EXPECT_EQ(ParseError(std::string("{\"a\":1}\0{\"b\":2}", 15)).id(), "json.syntax");

@@ -19,7 +19,7 @@ namespace {
 
 // Nothing from a command line may reach a terminal as a control sequence, nor flood it.
 void RequireShowable(std::string_view text) {
-  constexpr size_t kMostBytes = 4000;
+  constexpr size_t kMostBytes = 40000;  // two paths of 4,096 bytes, each byte as \xNN
   const auto is_control = [](char c) { return (c >= 0 && c < ' ') || c == 0x7F; };
   if (text.size() > kMostBytes || std::ranges::any_of(text, is_control)) std::abort();
 }

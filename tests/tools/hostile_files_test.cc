@@ -691,8 +691,8 @@ TEST(HostileFiles, Json) {
   bad("{\"a\":\"\xff\"}", "text.utf8", {"offset"});
   bad("{\"a\":\"\\udc00\"}", "text.utf8", {"offset"});
   for (const std::string& text :
-       std::vector<std::string>{"{\"a\":1}x", "{\"a\":1}{}", "{\"a\":1,}", "{/**/}", "{'a':1}",
-                                "{\"a\":\"", "{\"a\":tru}", "{\"a\":08}", "{\"a\":NaN}",
+       std::vector<std::string>{"\"[\\", "{\"a\":1}x", "{\"a\":1}{}", "{\"a\":1,}", "{/**/}",
+                                "{'a':1}", "{\"a\":\"", "{\"a\":tru}", "{\"a\":08}", "{\"a\":NaN}",
                                 "{\"a\":1}\0"s, "{\"a\":\"x\ny\"}", "{\"a\":1e400}"}) {
     bad(text, "json.syntax", {"offset"});
   }
