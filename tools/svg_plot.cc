@@ -214,7 +214,7 @@ std::string SeriesSvg(const PlotSeries& series, size_t index, const Axis& x, con
     if (point.label.empty()) continue;
     marks += places.Place(px, py, Shortened(point.label, kMaxLabel));
   }
-  if (!series.joined) return marks;
+  if (!series.joined || line.empty()) return marks;
   return fmt::format("<polyline points=\"{}\" class=\"line {}\"/>\n", line, css);
 }
 
