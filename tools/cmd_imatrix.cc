@@ -154,11 +154,7 @@ class ImatrixCommand final : public Command {
       throw UsageError("usage.text", "no text given").Hint("for instance --text calibration.txt");
     }
     ImatrixOptions options;
-    if (compute_ == "bf16") {
-      options.forward.compute = Compute::kBF16;
-    } else if (compute_ != "f32") {
-      throw UsageError("usage.flag-value", "--compute takes f32 or bf16, not " + Quoted(compute_));
-    }
+    options.forward.compute = ParseCompute(compute_, session);
     if (!context_.empty()) options.context = ParseCount("--context", context_, 4, 1 << 24);
     if (!chunks_.empty()) options.chunks = ParseCount("--chunks", chunks_, 1, UINT32_MAX);
     options.output_matrix = output_matrix_;

@@ -1,6 +1,9 @@
 // quern merge: the reports of perplexity --part as the report of one run.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <optional>
+
 #include "formats/core/file.h"
 #include "tools/gate_flags.h"
 #include "tools/io_args.h"
@@ -8,6 +11,7 @@
 #include "tools/report_json.h"
 #include "tools/report_target.h"
 #include "tools/report_text.h"
+#include "verify/baseline.h"
 #include "verify/merge.h"
 
 namespace quern {
@@ -17,6 +21,8 @@ class MergeCommand final : public Command {
  public:
   void AddFlags(Flags& flags) override {
     flags.Arguments("reports", files_);
+    flags.Value("--baseline", baseline_, "REPORT",
+                "Also compare with the --json report of an earlier run on the same text");
     gates_.AddTo(flags);
     report_files_.AddTo(flags);
   }
@@ -27,15 +33,21 @@ class MergeCommand final : public Command {
           .Hint("quern merge part1.json part2.json, made with perplexity --part 1/2 --json=FILE");
     }
     UseFiles(session, files_);
+    UseFiles(session, {baseline_});
     report_files_.Use(session);
+    const std::optional<Report> baseline = ReadBaseline(baseline_);
     std::vector<Report> merged = MergeFiles();
     const bool has_reference = merged.front().divergence.has_value();
-    const GateOptions options = gates_.Understand(has_reference, has_reference);
-    if (!options.gates.empty()) {
-      for (Report& report : merged) {
-        report.verdict =
-            Judge(options, report.series, report.windows, report.tokens / report.windows);
+    const GateOptions options = gates_.Understand(has_reference || baseline, has_reference);
+    for (Report& report : merged) {
+      std::vector<double> baseline_nll;  // per window
+      if (baseline) {
+        baseline_nll = BaselineNll(*baseline, baseline_, report);
+        report.baseline = CompareWithBaseline(*baseline, baseline_, baseline_nll, report);
       }
+      if (options.gates.empty()) continue;
+      report.verdict = Judge(options, report.series, report.windows, report.tokens / report.windows,
+                             has_reference ? std::span<double>() : std::span(baseline_nll));
     }
     if (session.json != "-") PrintOut(ReportsToText(merged));
     if (session.wants_json()) WriteJson(session, ReportsToJson(merged));
@@ -44,7 +56,7 @@ class MergeCommand final : public Command {
   }
 
  private:
-  // Every file holds the same models, in the same order: they are sorted by size.
+  // Every file holds the same models; those of the same size may come in any order.
   std::vector<Report> MergeFiles() const {
     std::vector<std::vector<ReportPart>> parts_of;  // per model
     for (const std::string& file : files_) {
@@ -57,8 +69,11 @@ class MergeCommand final : public Command {
             .Expected(fmt::format("{}, as in {}", parts_of.size(), Quoted(files_[0])))
             .Hint("make all parts with the same models, text and flags");
       }
-      for (size_t i = 0; i < reports.size(); ++i) {
-        parts_of[i].push_back({file, std::move(reports[i])});
+      for (std::vector<ReportPart>& parts : parts_of) {
+        const size_t i = parts.empty() ? static_cast<size_t>(&parts - parts_of.data())
+                                       : IndexOf(parts.front().report, reports);
+        parts.push_back({file, std::move(reports[i])});
+        if (parts.size() > 1) reports.erase(reports.begin() + static_cast<ptrdiff_t>(i));
       }
     }
     std::vector<Report> merged;
@@ -66,7 +81,20 @@ class MergeCommand final : public Command {
     return merged;
   }
 
+  // Returns the index of the report of `model`; of equal models that with its name, else the first;
+  // where there is none the first, which MergeParts refuses.
+  static size_t IndexOf(const Report& model, const std::vector<Report>& reports) {
+    size_t found = reports.size();
+    for (size_t i = 0; i < reports.size(); ++i) {
+      if (reports[i].model_fingerprint != model.model_fingerprint) continue;
+      if (reports[i].model_name == model.model_name) return i;
+      found = std::min(found, i);
+    }
+    return found == reports.size() ? 0 : found;
+  }
+
   std::vector<std::string> files_;
+  std::string baseline_;
   GateFlags gates_;
   ReportFiles report_files_;
 };
@@ -85,7 +113,7 @@ const CommandInfo kMergeCommand = {
     .notes =
         "Every part must be there once, of the same model, text, protocol and compute type. The "
         "numbers are\nthose of one run over all windows, bit for bit on one machine; seconds are "
-        "added up.\n",
+        "added up. --baseline takes part as in quern perplexity.\n",
     .make = [] { return std::unique_ptr<Command>(std::make_unique<MergeCommand>()); },
 };
 

@@ -17,12 +17,10 @@
 #include "tools/terminal.h"
 #include "verify/per_tensor.h"
 #include "verify/perplexity.h"
+#include "verify/windows.h"
 
 namespace quern {
 namespace {
-
-// A text of more than this is certainly not meant.
-constexpr uint64_t kMaxTextBytes = uint64_t{4} << 30;
 
 class PerplexityCommand final : public Command {
  public:
@@ -63,9 +61,9 @@ class PerplexityCommand final : public Command {
     RefuseStream(reference_, "the reference");
     for (const std::string& model : models_) UseInput(session, model);
     if (!reference_.empty()) UseInput(session, reference_);
-    UseFiles(session, {text_, baseline_});
+    UseFiles(session, {text_, baseline_, reference_logits_});
     report_files_.Use(session);
-    const std::optional<Report> baseline = ReadBaseline();
+    const std::optional<Report> baseline = ReadBaseline(baseline_);
     if (baseline) options.baseline = &*baseline;
     const std::string text = ReadText(text_, kMaxTextBytes);
     const CheckpointOptions checkpoint{.context_length = {}, .name = "", .log = &session.terminal};
@@ -76,6 +74,7 @@ class PerplexityCommand final : public Command {
       models.push_back(opened.back().get());
     }
     const auto reference = reference_.empty() ? nullptr : OpenCheckpoint(reference_, checkpoint);
+    for (const TensorStore* model : models) WarnOfContext(*model, options, session);
     std::optional<LogitsFile> logits;
     if (!reference_logits_.empty()) {
       logits.emplace(std::make_unique<InputFile>(reference_logits_));
@@ -98,7 +97,7 @@ class PerplexityCommand final : public Command {
                                         reports[0].context));
     }
     if (session.json != "-") PrintOut(ReportsToText(reports));
-    if (session.wants_json()) WriteJson(session, ReportsToJson(reports));
+    if (session.wants_json()) WriteJson(session, ReportsToJson(reports, !part_.empty()));
     report_files_.Write(reports, session);
     return ExitCodeOf(reports);
   }
@@ -112,11 +111,7 @@ class PerplexityCommand final : public Command {
       throw UsageError("usage.flag-value",
                        "--protocol takes llama.cpp or papers, not " + Quoted(protocol_));
     }
-    if (compute_ == "bf16") {
-      options.forward.compute = Compute::kBF16;
-    } else if (compute_ != "f32") {
-      throw UsageError("usage.flag-value", "--compute takes f32 or bf16, not " + Quoted(compute_));
-    }
+    options.forward.compute = ParseCompute(compute_, session);
     if (!context_.empty()) options.context = ParseCount("--context", context_, 4, 1 << 24);
     if (!chunks_.empty()) options.chunks = ParseCount("--chunks", chunks_, 1, UINT32_MAX);
     if (!part_.empty()) ParsePart(options);
@@ -128,6 +123,7 @@ class PerplexityCommand final : public Command {
     options.gates = gates_.Understand(compared || !baseline_.empty(), compared);
     CheckLogitsFlags(options);
     options.baseline_name = baseline_;
+    options.text_name = text_;
     options.threads = session.threads;
     if (session.memory_bytes) options.memory_bytes = *session.memory_bytes;
     options.progress = &session.terminal;
@@ -157,13 +153,23 @@ class PerplexityCommand final : public Command {
 
   // What no output may replace.
   std::vector<std::string> InputFiles() const {
-    std::vector<std::string> files = {text_, baseline_};
+    std::vector<std::string> files = {text_, baseline_, reference_logits_};
     for (const std::string& model : models_) {
       for (std::string& file : InputFilesOf(model)) files.push_back(std::move(file));
     }
     if (reference_.empty()) return files;
     for (std::string& file : InputFilesOf(reference_)) files.push_back(std::move(file));
     return files;
+  }
+
+  // Beyond the context that a model was made for, its numbers say little about it.
+  static void WarnOfContext(const TensorStore& model, const PerplexityOptions& options,
+                            Session& session) {
+    const uint64_t most = model.manifest().spec->context_length;
+    const uint64_t context = ContextOf(options);
+    if (context <= most || most == 0) return;
+    session.terminal.Warn(fmt::format("windows of {} tokens are longer than the context of {}, {}",
+                                      context, Escaped(model.name(), 4096), most));
   }
 
   void ParsePart(PerplexityOptions& options) const {
@@ -180,21 +186,9 @@ class PerplexityCommand final : public Command {
           .Hint("give the gates to quern merge");
     }
     if (!baseline_.empty()) {
-      throw UsageError("usage.part", "--part and --baseline do not go together");
+      throw UsageError("usage.part", "--part and --baseline do not go together")
+          .Hint("give the baseline to quern merge");
     }
-  }
-
-  // Returns the only report of --baseline.
-  std::optional<Report> ReadBaseline() const {
-    if (baseline_.empty()) return std::nullopt;
-    std::vector<Report> reports =
-        ReportsFromJson(ReadWholeFile(baseline_, kMaxReportBytes), baseline_);
-    if (reports.size() == 1) return std::move(reports[0]);
-    throw DataError("baseline.several", "the baseline measured several models")
-        .File(baseline_)
-        .Found(std::to_string(reports.size()) + " reports")
-        .Expected("one")
-        .Hint("measure the model to compare with alone");
   }
 
   std::vector<std::string> models_;

@@ -16,6 +16,7 @@
 #include "formats/qpack_format.h"
 #include "formats/qpack_writer.h"
 #include "tools/terminal.h"
+#include "verify/gemm.h"
 
 namespace quern {
 namespace {
@@ -121,6 +122,17 @@ std::string ReadText(const std::string& path, uint64_t max_bytes) {
 
 bool ModelGoesToStdout(const std::string& output_path) {
   return output_path.empty() || output_path == "-";
+}
+
+Compute ParseCompute(const std::string& name, Session& session) {
+  if (name == "f32") return Compute::kF32;
+  if (name != "bf16") {
+    throw UsageError("usage.flag-value", "--compute takes f32 or bf16, not " + Quoted(name));
+  }
+  if (!HasFastBF16()) {
+    session.terminal.Warn("this CPU has no bf16 products: --compute f32 is faster and exact");
+  }
+  return Compute::kBF16;
 }
 
 OutputOptions ModelOutputOptions(bool force, const std::vector<std::string>& input_files,

@@ -9,6 +9,7 @@
 #include "formats/core/file.h"
 #include "formats/core/stream.h"
 #include "tools/command.h"
+#include "verify/archs.h"
 
 namespace quern {
 
@@ -22,6 +23,13 @@ void RefuseStream(const std::string& path, std::string_view what);
 // Returns the whole text at `path`: a file, a pipe such as <(zcat …), or "-".
 // Throws: as ReadWholeFile.
 std::string ReadText(const std::string& path, uint64_t max_bytes);
+
+// A text of more than this is certainly not meant.
+inline constexpr uint64_t kMaxTextBytes = uint64_t{4} << 30;
+
+// Returns what --compute names; warns where that is the slower choice on this CPU.
+// Throws: Error kUsage.
+Compute ParseCompute(const std::string& name, Session& session);
 
 // Returns the options of an output that must be none of `input_files` nor of what standard input
 // reads.

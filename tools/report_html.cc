@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
+#include "formats/core/hash.h"
 #include "tools/markup.h"
 #include "tools/report_files.h"
 #include "tools/report_format.h"
@@ -30,9 +32,12 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid var(--grid); text-align: right; overflow-wrap: normal; }
 th:first-child, td:first-child { text-align: left; } td { white-space: nowrap; vertical-align: top; } td small { color: var(--soft); }
+td:first-child { white-space: normal; min-width: 9rem; max-width: 20rem; overflow-wrap: anywhere; }
+.gates td small { display: block; white-space: normal; min-width: 12rem; max-width: 18rem; margin-left: auto; }
 .passed { color: var(--c2); } .failed { color: var(--c1); } .undecided { color: var(--c4); }
 .passed, .failed, .undecided { font-weight: 600; }
-svg { width: 100%; height: auto; margin: 0.5rem 0; }
+svg { width: 100%; min-width: 38rem; height: auto; margin: 0.5rem 0; }
+.dash-1 { stroke-dasharray: 7 3; } .dash-2 { stroke-dasharray: 2 3; }
 svg text { fill: var(--fore); font: 12px system-ui, sans-serif; }
 svg .title { font-weight: 600; font-size: 13px; } svg .tick { fill: var(--soft); font-size: 11px; }
 svg .grid { stroke: var(--grid); } svg .axis { stroke: var(--soft); }
@@ -40,6 +45,7 @@ svg .line { fill: none; stroke: var(--c); stroke-width: 1.6; } svg .mark, svg .b
 svg .error { stroke: var(--c); }
 .series-0 { --c: var(--c0); } .series-1 { --c: var(--c1); } .series-2 { --c: var(--c2); } .series-3 { --c: var(--c3); }
 .series-4 { --c: var(--c4); } .series-5 { --c: var(--c5); } .series-6 { --c: var(--c6); } .series-7 { --c: var(--c7); }
+.verdict { font-size: 1.1rem; }
 footer { color: var(--soft); font-size: 0.85rem; margin-top: 2rem; }
 )css";
 
@@ -63,24 +69,64 @@ void AppendRow(std::string_view tag, const std::vector<std::string>& cells, std:
   out += "</tr>\n";
 }
 
-void AppendGates(std::span<const Report> reports, std::string& out) {
+std::string DecisionSpan(Decision decision) {
+  return fmt::format("<span class=\"{}\">{}</span>",
+                     decision == Decision::kUndecided ? "undecided" : NameOf(decision),
+                     NameOf(decision));
+}
+
+// Returns the verdict on all models that were judged: failed if one is, else not decided if one is.
+std::optional<Decision> DecisionOfAll(std::span<const Report> reports) {
+  std::optional<Decision> all;
   for (const Report& report : reports) {
     if (!report.verdict) continue;
-    for (const GateResult& result : report.verdict->gates) {
-      const bool undecided = result.decision == Decision::kUndecided;
-      out += fmt::format("<p><span class=\"{}\">{}</span> {}: --{}: {}</p>\n",
-                         undecided ? "undecided" : NameOf(result.decision), NameOf(result.decision),
-                         XmlEscaped(report.model_name),
-                         AllGates()[static_cast<size_t>(result.gate.kind)].name,
-                         XmlEscaped(result.reason, 1000));
-    }
+    const Decision decision = report.verdict->decision;
+    if (decision == Decision::kFailed) return decision;
+    if (!all || decision == Decision::kUndecided) all = decision;
   }
+  return all;
 }
+
+// A row per model, a column per gate.
+void AppendGates(std::span<const Report> reports, std::string& out) {
+  const std::optional<Decision> all = DecisionOfAll(reports);
+  if (!all) return;
+  out += fmt::format("<p class=\"verdict\">Verdict: {}</p>\n", DecisionSpan(*all));
+  out += "<div class=\"wide\"><table class=\"gates\">\n";
+  std::vector<std::string> cells = {"model"};
+  const auto judged =
+      std::ranges::find_if(reports, [](const Report& r) { return bool(r.verdict); });
+  for (const GateResult& result : judged->verdict->gates) {
+    cells.push_back(fmt::format("--{} {}", AllGates()[static_cast<size_t>(result.gate.kind)].name,
+                                result.gate.limit));
+  }
+  AppendRow("th", cells, out);
+  for (const Report& report : reports) {
+    if (!report.verdict) continue;
+    cells = {XmlEscaped(report.model_name)};
+    for (const GateResult& result : report.verdict->gates) {
+      cells.push_back(fmt::format("{}<small>{}</small>", DecisionSpan(result.decision),
+                                  XmlEscaped(result.reason, 1000)));
+    }
+    AppendRow("td", cells, out);
+  }
+  out += "</table></div>\n";
+}
+
+// What the page is about, in one line.
+std::string Subject(std::span<const Report> reports) {
+  std::string subject =
+      reports.size() == 1 ? reports[0].model_name : Counted(reports.size(), "model");
+  if (reports[0].divergence) subject += " beside " + reports[0].divergence->reference.name;
+  return subject;
+}
+
+std::string Drawn(const std::string& svg) { return "<div class=\"wide\">" + svg + "</div>\n"; }
 
 void AppendModels(std::span<const Report> reports, std::string& out) {
   const bool divergence = reports[0].divergence.has_value();
   const bool baseline = reports[0].baseline.has_value();
-  out += "<div class=\"wide\"><table>\n";
+  out += "<h2>Models</h2>\n<div class=\"wide\"><table>\n";
   std::vector<std::string> cells = {"model", "size", "bits/weight", "perplexity"};
   if (baseline) cells.push_back("ln ratio to baseline");
   if (divergence) {
@@ -120,13 +166,14 @@ Plot AlongTheText(std::span<const Report> reports) {
   Plot plot{.title = divergence ? "KL divergence along the text" : "Surprise along the text",
             .x_title = "window of the text",
             .y_title = divergence ? "mean KLD, nats" : "mean −ln p, nats"};
+  plot.whole_x = true;
   // Models of very different quality share a logarithmic scale.
   plot.log_y = divergence && reports.size() > 1;
   for (const Report& report : reports) {
     PlotSeries series{.name = report.model_name, .points = {}, .joined = true};
     const std::vector<double>& values = SeriesFor(report);
     for (size_t i = 0; i < std::min(values.size(), report.series.place.size()); ++i) {
-      series.points.push_back({.x = static_cast<double>(report.series.place[i]),
+      series.points.push_back({.x = static_cast<double>(report.series.place[i] + 1),
                                .y = values[i],
                                .error = 0,
                                .label = ""});
@@ -198,7 +245,7 @@ void AppendTensors(const Report& report, std::string& out) {
     bars.push_back({fmt::format("{} ({})", effect.name, NameOf(effect.model_type)),
                     effect.mean_kld.value, effect.mean_kld.standard_error});
   }
-  out += SvgOfBars("Mean KLD of each tensor alone, nats", bars);
+  out += Drawn(SvgOfBars("Mean KLD of each tensor alone, nats", bars));
   if (n < effects.size()) {
     out += fmt::format("<p>And {} more with less.</p>\n", effects.size() - n);
   }
@@ -213,16 +260,21 @@ std::string ReportsToHtml(std::span<const Report> reports) {
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
       "'unsafe-inline'\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<title>quern perplexity</title>\n<style>";
+      "<title>";
+  const std::string subject = reports.empty() ? "no model" : XmlEscaped(Subject(reports), 400);
+  out += subject + " – quern perplexity</title>\n<style>";
   out += kStyle;
-  out += "</style>\n</head>\n<body>\n<h1>quern perplexity</h1>\n";
+  out += "</style>\n</head>\n<body>\n<h1>" + subject + "</h1>\n";
   if (reports.empty()) return out + "</body>\n</html>\n";
+  out += fmt::format("<p>Perplexity over {} of a text of {} (XXH3 {})</p>\n",
+                     Counted(reports[0].windows, "window"), HumanBytes(reports[0].text_bytes),
+                     HexOf(reports[0].text_xxh3));
   AppendGates(reports, out);
   AppendModels(reports, out);
   out += "<h2>Plots</h2>\n";
-  if (reports.size() > 1) out += SvgOf(SizeAgainstQuality(reports));
-  out += SvgOf(AlongTheText(reports));
-  if (reports[0].divergence) out += SvgOf(DistributionOf(reports));
+  if (reports.size() > 1) out += Drawn(SvgOf(SizeAgainstQuality(reports)));
+  out += Drawn(SvgOf(AlongTheText(reports)));
+  if (reports[0].divergence) out += Drawn(SvgOf(DistributionOf(reports)));
   for (const Report& report : reports) AppendTensors(report, out);
   const Report& first = reports[0];
   out += fmt::format(

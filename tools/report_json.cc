@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "formats/core/error.h"
+#include "formats/core/file.h"
 #include "formats/core/hash.h"
 #include "formats/json_limits.h"
 #include "verify/gates.h"
@@ -111,7 +112,7 @@ Json ToJson(const Predictions& predictions) {
   return json;
 }
 
-Json ToJson(const Report& report) {
+Json ToJson(const Report& report, bool with_predictions) {
   Json json;
   json["schema"] = kSchema;
   json["model"] = Escaped(report.model_name, kMaxName);
@@ -141,7 +142,7 @@ Json ToJson(const Report& report) {
     json["per_tensor"] = ToJson(*report.per_tensor);
   }
   json["series"] = ToJson(report.series);
-  if (report.parts > 1) json["predictions"] = ToJson(report.predictions);
+  if (with_predictions || report.parts > 1) json["predictions"] = ToJson(report.predictions);
   return json;
 }
 
@@ -324,14 +325,14 @@ class ReportReader {
 
 }  // namespace
 
-std::string ReportsToJson(std::span<const Report> reports) {
+std::string ReportsToJson(std::span<const Report> reports, bool with_predictions) {
   std::string out;
   if (reports.size() == 1) {
-    Print(ToJson(reports[0]), "", out);
+    Print(ToJson(reports[0], with_predictions), "", out);
     return out;
   }
   Json json = {{"schema", kSeveralSchema}, {"reports", Json::array()}};
-  for (const Report& report : reports) json["reports"].push_back(ToJson(report));
+  for (const Report& report : reports) json["reports"].push_back(ToJson(report, with_predictions));
   Print(json, "", out);
   return out;
 }
@@ -356,6 +357,17 @@ std::vector<Report> ReportsFromJson(std::string_view text, const std::string& fi
     reports.push_back(reader.Read(value));
   }
   return reports;
+}
+
+std::optional<Report> ReadBaseline(const std::string& file) {
+  if (file.empty()) return std::nullopt;
+  std::vector<Report> reports = ReportsFromJson(ReadWholeFile(file, kMaxReportBytes), file);
+  if (reports.size() == 1) return std::move(reports[0]);
+  throw DataError("baseline.several", "the baseline measured several models")
+      .File(file)
+      .Found(std::to_string(reports.size()) + " reports")
+      .Expected("one")
+      .Hint("measure the model to compare with alone");
 }
 
 }  // namespace quern

@@ -26,7 +26,7 @@ Counts CountsOf(const Report& report) {
 }
 
 std::string Attributes(const Counts& counts, double seconds) {
-  return fmt::format(R"(tests="{}" failures="{}" errors="{}" skipped="0" time="{:.3f}")",
+  return fmt::format(R"(tests="{}" failures="{}" errors="{}" time="{:.3f}")",
                      counts.tests, counts.failures, counts.errors, seconds);
 }
 

@@ -48,18 +48,26 @@ class Axis {
     double px;
     std::string text;
   };
-  std::vector<Tick> Ticks() const {
+  // With `whole`, at whole numbers only.
+  std::vector<Tick> Ticks(bool whole) const {
     std::vector<Tick> ticks;
     if (logarithmic_ && high_ - low_ > 1.2) {  // whole powers of ten, at most eight of them
       const double step = std::ceil((high_ - low_) / 8);
-      for (double power = std::ceil(low_ / step) * step; power <= high_; power += step) {
-        ticks.push_back({Px(std::pow(10, power)), fmt::format("1e{:.0f}", power + 0.0)});
+      for (double power = std::floor(low_ / step) * step; power <= high_; power += step) {
+        for (const int factor : {1, 2, 5}) {  // and between them where they are few
+          if (factor > 1 && high_ - low_ > 3) break;
+          const double scaled = power + std::log10(factor);
+          if (scaled < low_ || scaled > high_) continue;
+          ticks.push_back(
+              {Px(std::pow(10, scaled)), fmt::format("{}e{:.0f}", factor, power + 0.0)});
+        }
       }
       return ticks;
     }
     const double low = logarithmic_ ? std::pow(10, low_) : low_;
     const double high = logarithmic_ ? std::pow(10, high_) : high_;
-    const double step = NiceStep((high - low) / 5);
+    const double nice = NiceStep((high - low) / 5);
+    const double step = whole ? std::max(1.0, nice) : nice;
     if (!(step > 0)) return ticks;
     for (double i = std::ceil(low / step); i <= std::floor(high / step); ++i) {
       const double value = i * step + 0.0;  // Makes 0 of -0.
@@ -115,11 +123,11 @@ std::string Begin(const std::string& title, double height) {
 std::string AxesOf(const Plot& plot, const Axis& x, const Axis& y) {
   const double bottom = kHeight - kBottom, right = kWidth - kRight;
   std::string out;
-  for (const Axis::Tick& tick : x.Ticks()) {
+  for (const Axis::Tick& tick : x.Ticks(plot.whole_x)) {
     out += Line(tick.px, kTop, tick.px, bottom, "grid");
     out += Text(tick.px, bottom + 16, "middle", "tick", tick.text);
   }
-  for (const Axis::Tick& tick : y.Ticks()) {
+  for (const Axis::Tick& tick : y.Ticks(false)) {
     out += Line(kLeft, tick.px, right, tick.px, "grid");
     out += Text(kLeft - 6, tick.px + 4, "end", "tick", tick.text);
   }
@@ -133,8 +141,64 @@ std::string AxesOf(const Plot& plot, const Axis& x, const Axis& y) {
   return out;
 }
 
+// The classes of a series' colour and, where colours come again, of its dashes.
+std::string SeriesClass(size_t i) {
+  constexpr size_t kDashes = 3;
+  const size_t dash = i / kSeriesColors % kDashes;
+  return fmt::format("series-{}{}", i % kSeriesColors,
+                     dash == 0 ? "" : fmt::format(" dash-{}", dash));
+}
+
+// Where labels are, and marks, so that no two cover each other.
+class LabelPlaces {
+ public:
+  void Occupy(double left, double top, double right, double bottom) {
+    taken_.push_back({left, top, right, bottom});
+  }
+
+  // Draws `label` near a mark, as near as there is room, with a line to it where it is far.
+  std::string Place(double px, double py, const std::string& label) {
+    constexpr double kHigh = 14, kGap = 8;
+    const double width = static_cast<double>(std::min(label.size(), kMaxLabel + 3)) * kLetter;
+    // On the side where there is room.
+    const bool on_the_left = px > kWidth / 2;
+    const double left = on_the_left ? px - kGap - width : px + kGap;
+    for (int step = 0; step < 40; ++step) {  // above, below, farther above, …
+      const double shift = (step % 2 == 0 ? -1 : 1) * (kHigh / 2) * static_cast<double>(step);
+      const double base = py - 6 + shift;
+      if (base - 11 < kTop || base + 3 > kHeight - kBottom) continue;
+      const Box box = {left, base - 11, left + width, base + 3};
+      if (std::ranges::any_of(taken_, [&](const Box& other) { return Overlap(box, other); })) {
+        continue;
+      }
+      taken_.push_back(box);
+      std::string out;
+      if (step > 3) out = Line(px, py, on_the_left ? px - kGap : px + kGap, base - 4, "axis");
+      return out + Text(on_the_left ? px - kGap : px + kGap, base, on_the_left ? "end" : "start",
+                        "label", label);
+    }
+    return "";  // The table has it.
+  }
+
+ private:
+  struct Box {
+    double left, top, right, bottom;
+  };
+  static bool Overlap(const Box& a, const Box& b) {
+    return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  }
+  std::vector<Box> taken_;
+};
+
 // Points within the plot, in its pixels.
-std::string SeriesSvg(const PlotSeries& series, size_t color, const Axis& x, const Axis& y) {
+std::string SeriesSvg(const PlotSeries& series, size_t index, const Axis& x, const Axis& y) {
+  const std::string css = SeriesClass(index);
+  LabelPlaces places;
+  for (const PlotPoint& point : series.points) {
+    if (series.joined || !x.Takes(point.x) || !y.Takes(point.y)) continue;
+    const double px = x.Px(point.x), py = y.Px(point.y);
+    places.Occupy(px - 5, py - 5, px + 5, py + 5);
+  }
   std::string line, marks;
   for (const PlotPoint& point : series.points) {
     if (!x.Takes(point.x) || !y.Takes(point.y)) continue;
@@ -143,20 +207,34 @@ std::string SeriesSvg(const PlotSeries& series, size_t color, const Axis& x, con
     if (series.joined) continue;
     if (point.error > 0 && std::isfinite(point.error)) {
       const double low = y.Takes(point.y - point.error) ? y.Px(point.y - point.error) : py;
-      marks +=
-          Line(px, low, px, y.Px(point.y + point.error), fmt::format("error series-{}", color));
+      marks += Line(px, low, px, y.Px(point.y + point.error), "error " + css);
     }
-    marks += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" class=\"mark series-{}\"/>\n",
-                         px, py, color);
+    marks += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" class=\"mark {}\"/>\n", px,
+                         py, css);
     if (point.label.empty()) continue;
-    const std::string label = Shortened(point.label, kMaxLabel);
-    // On the side where there is room.
-    const bool on_the_left = px > kWidth / 2;
-    marks +=
-        Text(px + (on_the_left ? -8 : 8), py - 6, on_the_left ? "end" : "start", "label", label);
+    marks += places.Place(px, py, Shortened(point.label, kMaxLabel));
   }
-  if (!series.joined) return marks;
-  return fmt::format("<polyline points=\"{}\" class=\"line series-{}\"/>\n", line, color);
+  if (!series.joined || line.empty()) return marks;
+  return fmt::format("<polyline points=\"{}\" class=\"line {}\"/>\n", line, css);
+}
+
+// What a logarithmic axis has no place for: names of points, or of series without any other.
+std::string LeftOut(const Plot& plot, const Axis& x, const Axis& y) {
+  std::string names;
+  const auto add = [&](const std::string& name) {
+    if (!name.empty()) names += (names.empty() ? "" : ", ") + Shortened(name, kMaxLabel);
+  };
+  for (const PlotSeries& series : plot.series) {
+    bool any = false;
+    for (const PlotPoint& point : series.points) {
+      const bool drawn = x.Takes(point.x) && y.Takes(point.y);
+      any |= drawn;
+      if (!drawn && !series.joined) add(point.label);
+    }
+    if (!any && series.joined) add(series.name);
+  }
+  constexpr size_t kMaxNames = 80;  // letters
+  return names.empty() ? "" : "not drawn, being 0: " + Shortened(names, kMaxNames);
 }
 
 }  // namespace
@@ -174,22 +252,26 @@ std::string SvgOf(const Plot& plot) {
     }
   }
   const bool legend = plot.series.size() > 1 && plot.series[0].joined;
-  const double height = kHeight + (legend ? kLineHeight * double(plot.series.size()) + 8 : 0);
+  const std::string left_out = plot.log_x || plot.log_y ? LeftOut(plot, x, y) : "";
+  const double legend_height = legend ? kLineHeight * double(plot.series.size()) + 8 : 0;
+  const double height = kHeight + legend_height + (left_out.empty() ? 0 : kLineHeight);
   std::string out = Begin(plot.title, height);
   if (x.empty() || y.empty()) {
-    return out + Text(kWidth / 2, kHeight / 2, "middle", "label", "nothing to draw") + "</svg>\n";
+    return out + Text(kWidth / 2, kHeight / 2, "middle", "label", "nothing to draw") +
+           (left_out.empty() ? "" : Text(kLeft, height - 8, "start", "tick", left_out)) +
+           "</svg>\n";
   }
   x.Finish();
   y.Finish();
   out += AxesOf(plot, x, y);
   for (size_t i = 0; i < plot.series.size(); ++i) {
-    const size_t color = i % kSeriesColors;
-    out += SeriesSvg(plot.series[i], color, x, y);
+    out += SeriesSvg(plot.series[i], i, x, y);
     if (!legend) continue;
     const double at = kHeight + kLineHeight * (static_cast<double>(i) + 0.5);
-    out += Line(kLeft, at, kLeft + 24, at, fmt::format("line series-{}", color));
+    out += Line(kLeft, at, kLeft + 24, at, "line " + SeriesClass(i));
     out += Text(kLeft + 32, at + 4, "start", "label", Shortened(plot.series[i].name, 80));
   }
+  if (!left_out.empty()) out += Text(kLeft, height - 8, "start", "tick", left_out);
   return out + "</svg>\n";
 }
 

@@ -1,5 +1,5 @@
 // Plots as inline SVG: drawn here in full, without scripts, in the colours of the page's classes
-// (`series-0` … `series-7`, `axis`, `grid`).
+// (`series-0` … `series-7`, beyond them with `dash-1` and `dash-2`; `axis`, `grid`).
 #pragma once
 
 #include <string>
@@ -22,7 +22,8 @@ struct PlotSeries {
 
 struct Plot {
   std::string title = {}, x_title = {}, y_title = {};
-  bool log_x = false, log_y = false;  // points that are not positive are then left out
+  bool log_x = false, log_y = false;  // points that are not positive are then left out, and named
+  bool whole_x = false;               // x counts something: no ticks between whole numbers
   std::vector<PlotSeries> series = {};
 };
 

@@ -9,8 +9,9 @@
 
 namespace quern {
 
-std::vector<double> AlignBaseline(const Report& baseline, const std::string& name,
-                                  const Report& report, TextWindows& windows) {
+namespace {
+
+void CheckSameText(const Report& baseline, const std::string& name, const Report& report) {
   const auto require_same = [&](std::string_view what, const std::string& found,
                                 const std::string& expected) {
     if (found == expected) return;
@@ -29,7 +30,23 @@ std::vector<double> AlignBaseline(const Report& baseline, const std::string& nam
                std::string(NameOf(report.compute)));
   require_same("number of tokens", std::to_string(baseline.text_tokens),
                std::to_string(report.text_tokens));
+}
 
+// `places` are in the baseline.
+std::vector<double> NllAt(std::span<const uint64_t> places, const WindowSeries& series) {
+  std::vector<double> nll;
+  for (const uint64_t place : places) {
+    const auto at = std::ranges::lower_bound(series.place, place);
+    nll.push_back(series.nll[static_cast<size_t>(at - series.place.begin())]);
+  }
+  return nll;
+}
+
+}  // namespace
+
+std::vector<double> AlignBaseline(const Report& baseline, const std::string& name,
+                                  const Report& report, TextWindows& windows) {
+  CheckSameText(baseline, name, report);
   KeepPlaces(baseline.series.place, windows);
   if (windows.n_windows == 0) {
     throw DataError("baseline.differs", "the baseline has none of the windows of this run")
@@ -38,12 +55,20 @@ std::vector<double> AlignBaseline(const Report& baseline, const std::string& nam
         .Expected("windows that this run evaluates")
         .Hint("give both runs the same --part");
   }
-  std::vector<double> nll;
-  for (const uint64_t place : windows.places) {
-    const auto at = std::ranges::lower_bound(baseline.series.place, place);
-    nll.push_back(baseline.series.nll[static_cast<size_t>(at - baseline.series.place.begin())]);
+  return NllAt(windows.places, baseline.series);
+}
+
+std::vector<double> BaselineNll(const Report& baseline, const std::string& name,
+                                const Report& report) {
+  CheckSameText(baseline, name, report);
+  if (!std::ranges::includes(baseline.series.place, report.series.place)) {
+    throw DataError("baseline.differs", "the baseline has not all of the windows")
+        .File(name)
+        .Found(std::to_string(baseline.series.size()) + " windows")
+        .Expected("the " + std::to_string(report.series.size()) + " windows of this report")
+        .Hint("measure the baseline on the whole text");
   }
-  return nll;
+  return NllAt(report.series.place, baseline.series);
 }
 
 BaselineComparison CompareWithBaseline(const Report& baseline, const std::string& name,

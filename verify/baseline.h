@@ -17,6 +17,11 @@ namespace quern {
 std::vector<double> AlignBaseline(const Report& baseline, const std::string& name,
                                   const Report& report, TextWindows& windows);
 
+// Returns the baseline's mean nll of each window of `report`, which is a finished one.
+// Throws: Error kData "baseline.differs" as AlignBaseline, and where the baseline lacks a window.
+std::vector<double> BaselineNll(const Report& baseline, const std::string& name,
+                                const Report& report);
+
 // Returns `report` beside the baseline's `nll` of the same windows.
 BaselineComparison CompareWithBaseline(const Report& baseline, const std::string& name,
                                        std::span<const double> nll, const Report& report);

@@ -19,14 +19,15 @@ constexpr std::array<GateInfo, 4> kGates = {{
     {GateKind::kMinAgreement, "min-agreement", "top-1 agreement", true, 1},
 }};
 
-// Fewer say too little about their own spread to decide anything.
-constexpr uint64_t kMinWindows = 8;
 constexpr uint64_t kFirstLook = 8;
-// Differences of a pair hardly depend on what the text is about, so that neighbours tell almost as
-// much as windows far apart; what is measured of one model does depend on it: fewer, longer
-// batches.
-constexpr uint64_t kLeastBatchesOfPairs = 8;
-constexpr uint64_t kLeastBatches = 4;
+// Differences of a pair hardly depend on what the text is about, so that few windows tell how much
+// they vary; what is measured of one model does depend on it, and KL divergence has a long tail.
+constexpr uint64_t kMinWindowsOfRatio = 8;
+constexpr uint64_t kMinWindows = 40;
+constexpr uint64_t kLeastBatches = 8;
+// Degrees of freedom of Student's distribution, however many the batches: how alike windows are
+// that lie far apart is never known well.
+constexpr double kDegrees = 5;
 
 // Beyond these a limit is clearly broken; between the two any answer is right.
 constexpr double kPerplexityMargin = 1.02;  // times the limit
@@ -116,46 +117,27 @@ Question QuestionOf(const Gate& gate, const WindowSeries& series, uint64_t per_w
   return question;
 }
 
-// How far the mean may be from that of the values, on either side.
-struct Interval {
-  double below, above;
-};
-
-// Returns x with P(T <= x) as large as that of `t` where T is Student's statistic of `n` values of
-// the skewness `skew`. Source: P. Hall, "On the removal of skewness by transformation", 1992.
-double Skewed(double t, double skew, double n) {
-  if (std::abs(skew) < 1e-9) return t;
-  const double a = skew / std::sqrt(n);
-  return 3 / a * (std::cbrt(1 + a * (t - a / 6)) - 1);
-}
-
-// Student's interval for means of batches, made wider on the side of a longer tail, never narrower.
-Interval IntervalOf(std::span<const double> means, double error) {
-  const auto n = static_cast<double>(means.size());
-  const Estimate estimate = EstimateMean(means);
-  double squares = 0, cubes = 0;
-  for (const double value : means) {
-    const double deviation = value - estimate.value;
-    squares += deviation * deviation;
-    cubes += deviation * deviation * deviation;
-  }
-  if (squares == 0) return {0, 0};
-  const double skew = cubes / n / std::pow(squares / n, 1.5);
-  const double t = StudentQuantile(1 - error, n - 1);
-  return {std::max(t, Skewed(t, skew, n)) * estimate.standard_error,
-          std::max(t, -Skewed(-t, skew, n)) * estimate.standard_error};
-}
-
-// Returns the widest of the intervals over batches of 1, 2, 4, … windows, which make up for
-// neighbouring windows that resemble each other. There are `least_batches` at least.
-Interval WidestInterval(std::span<const double> values, double error, uint64_t least_batches) {
-  Interval widest = IntervalOf(values, error);
-  for (uint64_t batch = 2; values.size() / batch >= least_batches; batch *= 2) {
+// Returns the largest of the errors that batches of 1, 2, 4, … windows give the mean, which makes
+// up for neighbouring windows that resemble each other.
+double LargestError(std::span<const double> values) {
+  double largest = EstimateMean(values).standard_error;
+  for (uint64_t batch = 2; values.size() / batch >= kLeastBatches; batch *= 2) {
     const uint64_t n_values = values.size() / batch * batch;
-    const Interval interval = IntervalOf(WindowMeans(values.first(n_values), batch), error);
-    widest = {std::max(widest.below, interval.below), std::max(widest.above, interval.above)};
+    const std::vector<double> means = WindowMeans(values.first(n_values), batch);
+    largest = std::max(largest, EstimateMean(means).standard_error);
   }
-  return widest;
+  return largest;
+}
+
+uint64_t MinWindows(GateKind kind) {
+  return kind == GateKind::kMaxPerplexityRatio ? kMinWindowsOfRatio : kMinWindows;
+}
+
+// Divergence and disagreement spread the more the larger they are: a sample without the worst
+// windows has both too small a mean and too small an error, so that above the mean the interval is
+// symmetric in the logarithm.
+bool SpreadsWithMean(GateKind kind) {
+  return kind == GateKind::kMaxKld || kind == GateKind::kMinAgreement;
 }
 
 std::string Number(double value) { return fmt::format("{:.6g}", value); }
@@ -173,9 +155,9 @@ std::string ReasonOf(const GateInfo& info, const GateResult& result) {
     case Decision::kFailed:
       return fmt::format("{}: {} the limit {}", interval, at_least ? "below" : "above", limit);
     case Decision::kUndecided:
-      if (result.windows < kMinWindows) {
+      if (result.windows < MinWindows(result.gate.kind)) {
         return fmt::format("{} windows are too few to decide, at least {} are needed",
-                           result.windows, kMinWindows);
+                           result.windows, MinWindows(result.gate.kind));
       }
       return fmt::format("{}: spans both the limit {} and {}", interval, limit,
                          Number(result.tolerated));
@@ -188,22 +170,22 @@ GateResult JudgeGate(const Gate& gate, const Question& question, std::span<const
                      double error) {
   GateResult result = {.gate = gate, .tolerated = Tolerated(gate), .windows = 0, .reason = ""};
   double all_looks = 0;
-  for (const uint64_t look : looks) all_looks += static_cast<double>(look);
+  for (const uint64_t look : looks) all_looks += std::sqrt(static_cast<double>(look));
   const std::span<const double> values = question.values;
   for (const uint64_t look : looks) {
     if (look > values.size() || result.decision != Decision::kUndecided) break;
     result.windows = look;
-    if (look < kMinWindows) break;
-    // The error is spent in proportion to the windows: late looks, which decide what is hard, get
-    // most of it, and early ones, where Student's distribution is a poor guess, little.
-    const double spent = error * static_cast<double>(look) / all_looks;
+    if (look < MinWindows(gate.kind)) continue;
+    // The error is spent in proportion to the root of the windows: late looks, which decide what is
+    // hard, get most of it. What belongs to looks with too few windows is not spent.
+    const double n = static_cast<double>(look);
+    const double spent = error * std::sqrt(n) / all_looks;
     const double mean = EstimateMean(values.first(look)).value;
-    const double floor = -std::log(spent) * question.resolution / static_cast<double>(look);
-    const Interval interval = WidestInterval(
-        values.first(look), spent,
-        gate.kind == GateKind::kMaxPerplexityRatio ? kLeastBatchesOfPairs : kLeastBatches);
-    const double low = mean - interval.below;
-    const double high = mean + std::max(interval.above, floor);
+    const double half = StudentQuantile(1 - spent, kDegrees) * LargestError(values.first(look));
+    const double above =
+        SpreadsWithMean(gate.kind) && mean > 0 ? mean * std::expm1(half / mean) : half;
+    const double low = mean - half;
+    const double high = mean + std::max(above, -std::log(spent) * question.resolution / n);
     if (low > question.limit) {
       result.decision = Decision::kFailed;
     } else if (high < question.broken) {

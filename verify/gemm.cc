@@ -42,6 +42,11 @@ Product ChooseProduct(const ForwardOptions& options) {
   return Product::kOneDnnBF16;
 }
 
+bool HasFastBF16() {
+  if constexpr (kHaveOneDnn) return OneDnnHasFastBF16();
+  return false;
+}
+
 WeightTile::WeightTile(Product product) : kernel_(MakeKernel(product)) {}
 WeightTile::~WeightTile() = default;
 WeightTile::WeightTile(WeightTile&&) noexcept = default;

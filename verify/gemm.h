@@ -23,6 +23,9 @@ enum class Product : uint8_t {
 // (or --isa) has no AVX-512.
 Product ChooseProduct(const ForwardOptions& options);
 
+// Returns true if products in bf16 are faster than in f32 on this CPU: it has instructions for them.
+bool HasFastBF16();
+
 // Rows of activations in both forms that products read; only the one that the product needs is set.
 struct ProductRows {
   const float* f32 = nullptr;

@@ -176,6 +176,11 @@ bool OneDnnHasBF16() {
   return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
 }
 
+bool OneDnnHasFastBF16() {
+  return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) ==
+         dnnl_cpu_isa_avx512_core_bf16;
+}
+
 std::unique_ptr<WeightTile::Kernel> MakeOneDnnKernel(Product product) {
   if (product == Product::kOneDnnBF16) return std::make_unique<BF16Kernel>();
   QUERN_CHECK(product == Product::kOneDnnF32);

@@ -63,8 +63,10 @@ class Collection {
                       std::max<uint64_t>(1, kGroupTokens / context), [&](const WindowGroup& g) {
                         return model_->ActivationBytes(1, context, g.part_rows, g.place);
                       });
+    size_t n_evaluated = 0;  // texts with a window that counts
     try {
-      for (TextWindows& windows : cuts) {
+      for (size_t i = 0; i < cuts.size(); ++i) {
+        const TextWindows& windows = cuts[i];
         for (uint64_t first = 0; first < windows.n_windows; first += group.windows) {
           const uint64_t count = std::min(group.windows, windows.n_windows - first);
           const SumsByTensor before = sums_;
@@ -75,6 +77,7 @@ class Collection {
             sums_ = before;
             throw;
           }
+          n_evaluated = i + 1;
           result.windows += count;
           if (options_.progress != nullptr) options_.progress->Advance(count);
         }
@@ -82,7 +85,7 @@ class Collection {
     } catch (const Stopped&) {
     }
     if (options_.progress != nullptr) options_.progress->End();
-    result.imatrix = ToImatrix(texts, context, result.windows);
+    result.imatrix = ToImatrix(texts.first(n_evaluated), context, result.windows);
     return result;
   }
 

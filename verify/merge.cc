@@ -10,8 +10,8 @@
 namespace quern {
 namespace {
 
-uint64_t ReferenceOf(const Report& report) {
-  return report.divergence ? report.divergence->reference.fingerprint : 0;
+std::string ReferenceOf(const Report& report) {
+  return report.divergence ? HexOf(report.divergence->reference.fingerprint) : "none";
 }
 
 void CheckSameMeasurement(const ReportPart& first, const ReportPart& other) {
@@ -27,12 +27,14 @@ void CheckSameMeasurement(const ReportPart& first, const ReportPart& other) {
   };
   const Report &a = first.report, &b = other.report;
   require_same("model", HexOf(b.model_fingerprint), HexOf(a.model_fingerprint));
-  require_same("reference", HexOf(ReferenceOf(b)), HexOf(ReferenceOf(a)));
+  require_same("reference", ReferenceOf(b), ReferenceOf(a));
   require_same("text", HexOf(b.text_xxh3), HexOf(a.text_xxh3));
   require_same("protocol", std::string(NameOf(b.protocol)), std::string(NameOf(a.protocol)));
   require_same("context", std::to_string(b.context), std::to_string(a.context));
   require_same("compute", std::string(NameOf(b.compute)), std::string(NameOf(a.compute)));
   require_same("text windows", std::to_string(b.text_windows), std::to_string(a.text_windows));
+  require_same("predictions per window", std::to_string(b.tokens / b.windows),
+               std::to_string(a.tokens / a.windows));
   require_same("number of parts", std::to_string(b.parts), std::to_string(a.parts));
 }
 
@@ -85,7 +87,7 @@ Report MergeParts(std::span<const ReportPart> parts) {
   const std::vector<const ReportPart*> ordered = Ordered(parts);
   struct Window {
     uint64_t place;
-    const Report* report;
+    const ReportPart* part;
     uint64_t index;  // in its report
   };
   std::vector<Window> windows;
@@ -93,7 +95,7 @@ Report MergeParts(std::span<const ReportPart> parts) {
   whole.seconds = 0;
   for (const ReportPart* part : ordered) {
     const std::vector<uint64_t>& places = part->report.series.place;
-    for (uint64_t i = 0; i < places.size(); ++i) windows.push_back({places[i], &part->report, i});
+    for (uint64_t i = 0; i < places.size(); ++i) windows.push_back({places[i], part, i});
     whole.seconds += part->report.seconds;
   }
   std::ranges::sort(windows, {}, &Window::place);
@@ -104,17 +106,25 @@ Report MergeParts(std::span<const ReportPart> parts) {
     const Window& window = windows[i];
     if (window.place != i) {
       throw DataError("merge.parts", "the parts do not make up the text")
-          .File(ordered.front()->file)
-          .Found("window " + std::to_string(window.place))
-          .Expected("window " + std::to_string(i));
+          .File(window.part->file)
+          .Found("window " + std::to_string(window.place + 1))
+          .Expected("window " + std::to_string(i + 1))
+          .Hint("measure every part to its end, without gates");
     }
     places.push_back(window.place);
-    const Predictions& from = window.report->predictions;
-    const uint64_t per_window = from.nll.size() / window.report->series.size();
+    const Predictions& from = window.part->report.predictions;
+    const uint64_t per_window = from.nll.size() / window.part->report.series.size();
     AppendWindow(from.nll, window.index, per_window, all.nll);
     AppendWindow(from.reference_nll, window.index, per_window, all.reference_nll);
     AppendWindow(from.kld, window.index, per_window, all.kld);
     AppendWindow(from.top1, window.index, per_window, all.top1);
+  }
+  if (windows.size() != whole.text_windows) {
+    throw DataError("merge.parts", "the parts do not make up the text")
+        .File(ordered.back()->file)
+        .Found(std::to_string(windows.size()) + " windows in all parts")
+        .Expected(std::to_string(whole.text_windows))
+        .Hint("measure every part to its end, without gates");
   }
   whole.part = whole.parts = 1;
   whole.predictions = std::move(all);

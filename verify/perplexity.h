@@ -36,6 +36,7 @@ struct PerplexityOptions {
   std::function<std::unique_ptr<Output>(uint64_t)> save_logits = {};
   const Report* baseline = nullptr;  // An earlier report, from the file `baseline_name`: only
   std::string baseline_name;         // the windows that it has are evaluated.
+  std::string text_name;             // for messages; may be empty
   Progress* progress = nullptr;      // May be null. Units: windows.
 };
 
@@ -59,7 +60,7 @@ Report Perplexity(const TensorStore& model, std::string_view text,
                   const PerplexityOptions& options);
 
 // Returns a hash that tells models apart: of all tensors' names, types and shapes, and of the bytes
-// of their first and last rows.
+// of eight rows of each, from the first to the last.
 // Throws: as TensorStore::ReadRows.
 uint64_t Fingerprint(const TensorStore& model);
 

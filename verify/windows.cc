@@ -10,22 +10,6 @@
 namespace quern {
 namespace {
 
-uint64_t ContextOf(const PerplexityOptions& options) {
-  constexpr uint64_t kLlamaCppContext = 512;
-  constexpr uint64_t kPapersContext = 2048;
-  // Four tokens give llama.cpp's protocol its first prediction that counts.
-  constexpr uint64_t kMinContext = 4;
-  if (options.context == 0) {
-    return options.protocol == Protocol::kLlamaCpp ? kLlamaCppContext : kPapersContext;
-  }
-  if (options.context < kMinContext) {
-    throw Error(ErrorCode::kUsage, "perplexity.context", "the context is too short to measure")
-        .Found(std::to_string(options.context) + " tokens")
-        .Expected("at least " + std::to_string(kMinContext));
-  }
-  return options.context;
-}
-
 // Returns the tokens of `text`; sets `*begin_token` to the vocabulary's, or -1.
 std::vector<int32_t> TokensOf(const TensorStore& model, std::string_view text,
                               int32_t* begin_token) {
@@ -59,6 +43,22 @@ std::vector<uint64_t> PlacesOfPart(const PerplexityOptions& options, uint64_t n_
 
 }  // namespace
 
+uint64_t ContextOf(const PerplexityOptions& options) {
+  constexpr uint64_t kLlamaCppContext = 512;
+  constexpr uint64_t kPapersContext = 2048;
+  // Four tokens give llama.cpp's protocol its first prediction that counts.
+  constexpr uint64_t kMinContext = 4;
+  if (options.context == 0) {
+    return options.protocol == Protocol::kLlamaCpp ? kLlamaCppContext : kPapersContext;
+  }
+  if (options.context < kMinContext) {
+    throw Error(ErrorCode::kUsage, "perplexity.context", "the context is too short to measure")
+        .Found(std::to_string(options.context) + " tokens")
+        .Expected("at least " + std::to_string(kMinContext));
+  }
+  return options.context;
+}
+
 TextWindows CutText(const TensorStore& model, std::string_view text,
                     const PerplexityOptions& options) {
   TextWindows cut;
@@ -72,6 +72,7 @@ TextWindows CutText(const TensorStore& model, std::string_view text,
   cut.n_windows = tokens.size() / cut.context;
   if (cut.n_windows < min_windows) {
     throw DataError("text.short", "the text is too short to measure")
+        .File(options.text_name)
         .Found(std::to_string(tokens.size()) + " tokens")
         .Expected("at least " + std::to_string(min_windows) + " windows of " +
                   std::to_string(cut.context))

@@ -26,6 +26,10 @@ struct TextWindows {
   std::vector<int32_t> targets;  // [n_windows, n_scored]: the token behind each scored position
 };
 
+// Returns options.context, or the protocol's where it is 0.
+// Throws: Error kUsage "perplexity.context" if it is too short.
+uint64_t ContextOf(const PerplexityOptions& options);
+
 // Cuts `text`, tokenized by the vocabulary of `model`, as the protocol of `options` says, and takes
 // the windows of options.part.
 // Throws: as Perplexity.

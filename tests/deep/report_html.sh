@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # The HTML report as a browser draws it: headless Chromium, at the widths of a desk and of a telephone, light and dark.
-# A copy of the page measures itself: every text lies inside its plot, lines have lengths, nothing is wider than the
-# window. The screenshots are in build/logs, to be looked at.
+# A copy of the page measures itself: every text lies inside its plot and is large enough to read, no label covers another
+# or a mark, lines have lengths, nothing is wider than the window. Three pages: a few models with gates; many, one with a
+# long name and one that is the reference itself; one with its tensors. The screenshots are in build/logs, to be looked at.
 report_html() {
   local work browser=chromium
   command -v $browser >/dev/null || { echo "skipped: chromium is not installed"; return 77; }
@@ -12,8 +13,16 @@ report_html() {
   local text=(--text "$data/austen.txt" --reference "$work/f16.gguf")
   "$quern" perplexity "$work"/q*.gguf "${text[@]}" --chunks 24 --max-kld 0.01 --html "$work/several.html" >/dev/null
   "$quern" perplexity "$work/q4_0.gguf" "${text[@]}" --chunks 4 --per-tensor --html "$work/tensors.html" >/dev/null || return 1
+  local many=() long
+  for type in q8_0 q6_k q5_k_m q5_1 q5_0 q4_k_m q4_k_s q4_1 q4_0 q3_k_m q2_k; do
+    "$quern" quantize -q --force "$work/f16.gguf" -t $type -o "$work/$type.gguf" || return 1
+    many+=("$work/$type.gguf")
+  done
+  long=$work/$(printf 'a-model-with-a-name-that-says-everything-%.0s' 1 2 3 4).gguf
+  cp "$work/q4_0.gguf" "$long"
+  "$quern" perplexity "${many[@]}" "$long" "$work/f16.gguf" "${text[@]}" --chunks 4 --html "$work/many.html" >/dev/null || return 1
   local page look size scheme
-  for page in several tensors; do
+  for page in several many tensors; do
     cat - >"$work/measure.html" <<EOF
 $(sed -e 's/<meta http-equiv[^>]*>//' -e '/<\/html>/d' "$work/$page.html")
 <script>
@@ -28,6 +37,18 @@ for (const svg of document.querySelectorAll("svg")) {
     if (getComputedStyle(text).fill === getComputedStyle(document.body).backgroundColor)
       faults.push("text in the colour of the page: " + text.textContent);
   }
+  const scale = box.width / svg.viewBox.baseVal.width;
+  const cover = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 3 && b.top < a.bottom - 3;
+  const labels = [...svg.querySelectorAll(".label")];
+  const marks = [...svg.querySelectorAll(".mark")].map(m => m.getBoundingClientRect());
+  labels.forEach((label, i) => {
+    const at = label.getBoundingClientRect();
+    for (const other of labels.slice(i + 1))
+      if (cover(at, other.getBoundingClientRect())) faults.push(label.textContent + " covers " + other.textContent);
+    if (marks.some(mark => cover(at, mark))) faults.push(label.textContent + " covers a mark");
+  });
+  for (const text of svg.querySelectorAll("text"))
+    if (parseFloat(getComputedStyle(text).fontSize) * scale < 8.5) faults.push("too small to read: " + text.textContent);
   for (const line of svg.querySelectorAll("polyline")) if (!(line.getTotalLength() > 50)) faults.push("a line without length");
   const shown = [...svg.querySelectorAll(".tick")].map(t => t.getBoundingClientRect());
   shown.forEach((a, i) => shown.slice(i + 1).forEach(b => {

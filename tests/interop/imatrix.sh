@@ -19,6 +19,31 @@ awk -v percent="$percent" '/^entries/ { seen = 1; good = $2 > 0 && $4 > 0 && 100
 "$quern" imatrix --show "$work/imatrix.dat" >"$work/of_legacy"
 diff "$work/of_gguf" "$work/of_legacy" || fail "the layouts differ"
 
+# The legacy file as llama.cpp's reader took it: entries of name, calls and sums, then calls and name of the text.
+"$quern" imatrix --show "$work/imatrix.gguf" --json="$work/statistics.json" >/dev/null
+python3 - "$work/imatrix.dat" "$work/statistics.json" <<'PYTHON' || fail "the legacy file says something else"
+import json, struct, sys
+data, at = open(sys.argv[1], "rb").read(), 0
+def take(form):
+    global at
+    values = struct.unpack_from("<" + form, data, at)
+    at += struct.calcsize("<" + form)
+    return values
+entries = {}
+for _ in range(take("i")[0]):
+    name = take(f"{take('i')[0]}s")[0].decode()
+    calls, n = take("ii")
+    entries[name] = [value / calls for value in take(f"{n}f")]
+calls, n = take("ii")
+take(f"{n}s")
+expected = {tensor["name"]: tensor for tensor in json.load(open(sys.argv[2]))["tensors"]}
+assert at == len(data) and calls > 0 and entries.keys() == expected.keys() and entries
+for name, values in entries.items():
+    for value, key in ((len(values), "columns"), (sum(values), "sum"), (max(values), "maximum"), (min(values), "minimum")):
+        assert abs(value - expected[name][key]) <= 1e-5 * abs(expected[name][key]), (name, key)
+print("legacy entries", len(entries), "as in the GGUF file")
+PYTHON
+
 [ "$(sed -n 's/^blk\.0\.ffn_down\.weight *\([0-9]*\).*/\1/p' "$work/of_gguf")" -gt 0 ] || fail "no statistics"
 "$driver" quantize-model "$work/model.gguf" "$work/plain.gguf" q4_0 1
 "$driver" quantize-model "$work/model.gguf" "$work/guided.gguf" q4_0 1 "$work/imatrix.gguf"

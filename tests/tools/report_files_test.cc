@@ -4,7 +4,9 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
 #include <regex>
+#include <set>
 
 #include "tools/markup.h"
 #include "tools/svg_plot.h"
@@ -137,6 +139,34 @@ TEST(ReportJunit, OneCaseForEachGate) {
   EXPECT_NE(xml.find("<property name=\"mean_kld_nats\" value="), std::string::npos);
 }
 
+// The attributes that Jenkins' schema (junit-10.xsd) allows, and GitLab reads.
+TEST(ReportJunit, HasOnlyAttributesThatReadersKnow) {
+  const std::map<std::string, std::set<std::string>> allowed = {
+      {"testsuites", {"name", "time", "tests", "failures", "disabled", "errors"}},
+      {"testsuite",
+       {"name", "tests", "failures", "errors", "group", "time", "skipped", "timestamp", "hostname",
+        "id", "package", "file", "log", "url", "version"}},
+      {"properties", {}},
+      {"property", {"name", "value"}},
+      {"testcase",
+       {"name", "classname", "time", "assertions", "group", "status", "class", "file", "line",
+        "log", "url"}},
+      {"system-out", {}},
+      {"failure", {"type", "message"}},
+      {"error", {"type", "message"}}};
+  const std::string xml = ReportsToJunit(Judged());
+  const std::regex element("<([a-z-]+)((?: [a-z]+=\"[^\"]*\")*)/?>"), attribute(" ([a-z]+)=");
+  size_t n = 0;
+  for (std::sregex_iterator it(xml.begin(), xml.end(), element), end; it != end; ++it, ++n) {
+    const std::string name = (*it)[1], attributes = (*it)[2];
+    ASSERT_TRUE(allowed.contains(name)) << name;
+    for (std::sregex_iterator a(attributes.begin(), attributes.end(), attribute); a != end; ++a) {
+      EXPECT_TRUE(allowed.at(name).contains((*a)[1])) << name << " " << (*a)[1];
+    }
+  }
+  EXPECT_EQ(n, CountOf(xml, "<") - CountOf(xml, "</") - CountOf(xml, "<?"));
+}
+
 TEST(ReportJunit, WithoutGatesThereIsACaseThatPassed) {
   const Report report = SomeReport("m.gguf");
   const std::string xml = ReportsToJunit({&report, 1});
@@ -172,7 +202,8 @@ TEST(ReportHtml, IsOneWellFormedPageWithThePlots) {
     EXPECT_NE(html.find(std::string("aria-label=\"") + title), std::string::npos) << title;
   }
   EXPECT_EQ(CountOf(html, "<svg "), 4u);
-  EXPECT_NE(html.find("<span class=\"failed\">failed</span> small.gguf"), std::string::npos);
+  EXPECT_NE(html.find("<td>small.gguf</td><td><span class=\"failed\">failed</span>"),
+            std::string::npos);
   // Nothing to load, nothing to run.
   for (const char* word : {"<script", "http:", "https:", "url(", "@import", "src=", "href="}) {
     EXPECT_EQ(html.find(word), std::string::npos) << word;
@@ -228,6 +259,73 @@ TEST(SvgPlot, NoughtHasNoSign) {
     EXPECT_NE(svg.find(logarithmic ? ">1e0<" : ">0<"), std::string::npos) << svg;
     EXPECT_EQ(svg.find("-0<"), std::string::npos) << svg;
   }
+}
+
+TEST(SvgPlot, LabelsCoverNothing) {
+  Plot plot{.title = "t", .x_title = "x", .y_title = "y", .log_y = true};
+  PlotSeries series{.name = "models", .points = {}, .joined = false};
+  for (int i = 0; i < 11; ++i) {  // close together, as models are
+    series.points.push_back({100.0 + i / 4.0, 0.01 + i * 1e-4, 0, "model-" + std::to_string(i)});
+  }
+  series.points.push_back({110, 0, 0, "the-same.gguf"});
+  series.points.push_back({100, 10, 0, "far-away"});
+  plot.series.push_back(series);
+  const std::string svg = SvgOf(plot);
+  ExpectWellFormed(svg);
+  EXPECT_NE(svg.find("not drawn, being 0: the-same.gguf"), std::string::npos) << svg;
+  struct Box {
+    double left, top, right, bottom;
+  };
+  std::vector<Box> boxes;
+  const std::regex label(
+      "<text x=\"([0-9.]+)\" y=\"([0-9.]+)\" text-anchor=\"(\\w+)\" class=\"label\">([^<]*)<"),
+      mark("<circle cx=\"([0-9.]+)\" cy=\"([0-9.]+)\"");
+  size_t n_labels = 0;
+  for (std::sregex_iterator m(svg.begin(), svg.end(), label), end; m != end; ++m, ++n_labels) {
+    const double x = std::stod((*m)[1]), y = std::stod((*m)[2]);
+    const double width = 6 * static_cast<double>((*m)[4].length());
+    const double left = (*m)[3] == "end" ? x - width : x;
+    boxes.push_back({left, y - 10, left + width, y + 2});
+  }
+  EXPECT_EQ(n_labels, 12u);
+  for (std::sregex_iterator m(svg.begin(), svg.end(), mark), end; m != end; ++m) {
+    const double x = std::stod((*m)[1]), y = std::stod((*m)[2]);
+    boxes.push_back({x - 4, y - 4, x + 4, y + 4});
+  }
+  for (size_t i = 0; i < boxes.size(); ++i) {
+    for (size_t j = i + 1; j < boxes.size() && i < n_labels; ++j) {
+      const Box &a = boxes[i], &b = boxes[j];
+      EXPECT_FALSE(a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)
+          << i << " and " << j << "\n"
+          << svg;
+    }
+  }
+}
+
+TEST(SvgPlot, ElevenSeriesAreToldApart) {
+  Plot plot{.title = "t", .x_title = "x", .y_title = "y", .whole_x = true};
+  for (int i = 0; i < 11; ++i) {
+    plot.series.push_back({"s" + std::to_string(i), {{1, 1.0 * i, 0, ""}, {2, 5, 0, ""}}, true});
+  }
+  const std::string svg = SvgOf(plot);
+  std::set<std::string> classes;
+  const std::regex polyline("<polyline points=\"[^\"]*\" class=\"([^\"]*)\"");
+  for (std::sregex_iterator m(svg.begin(), svg.end(), polyline), end; m != end; ++m) {
+    classes.insert((*m)[1]);
+  }
+  EXPECT_EQ(classes.size(), 11u);
+  EXPECT_EQ(svg.find(">1.5<"), std::string::npos);  // No half windows.
+}
+
+TEST(ReportHtml, TheVerdictComesFirstAndEveryGateHasACell) {
+  const std::string html = ReportsToHtml(Judged());
+  const size_t verdict = html.find("Verdict: <span class=\"failed\">failed</span>");
+  ASSERT_NE(verdict, std::string::npos) << html;
+  EXPECT_LT(verdict, html.find("<table"));
+  EXPECT_NE(html.find("<h1>2 models beside base small.gguf</h1>"), std::string::npos) << html;
+  EXPECT_NE(html.find("<td><span class=\"undecided\">not decided</span><small>who knows</small>"),
+            std::string::npos)
+      << html;
 }
 
 // A point in the middle of the data's range lies in the middle of the plot.

@@ -135,6 +135,11 @@ TEST(ImatrixCollect, SeveralTextsAreAddedUp) {
   const CollectedImatrix one = Collect(store, a), two = Collect(store, b);
   EXPECT_EQ(together.windows, one.windows + two.windows);
   EXPECT_EQ(together.imatrix.datasets, (StringList{"a", "b"}));
+  ImatrixOptions some = Options();  // Texts without an evaluated window are not named.
+  some.chunks = 1;
+  EXPECT_EQ(CollectImatrix(store, both, some).imatrix.datasets, (StringList{"a"}));
+  some.stop = [] { return true; };
+  EXPECT_TRUE(CollectImatrix(store, both, some).imatrix.datasets.empty());
   const auto sum = ByName(together.imatrix), x = ByName(one.imatrix), y = ByName(two.imatrix);
   for (const auto& [name, entry] : sum) {
     for (size_t c = 0; c < entry.values.size(); ++c) {

@@ -71,8 +71,25 @@ TEST_F(Merge, EveryPartMustBeThereOnce) {
   parts.push_back(parts[1]);
   EXPECT_EQ(IdOf([&] { MergeParts(parts); }), "merge.parts");
   parts = Parts(2);
+  Report& short_of_one = parts[0].report;  // The last window was not measured.
+  short_of_one.series.place.pop_back();
+  short_of_one.windows -= 1;
+  short_of_one.tokens = short_of_one.windows * 24;
+  for (std::vector<double>* values :
+       {&short_of_one.predictions.nll, &short_of_one.predictions.reference_nll,
+        &short_of_one.predictions.kld}) {
+    values->resize(short_of_one.tokens);
+  }
+  short_of_one.predictions.top1.resize(short_of_one.tokens);
+  EXPECT_EQ(IdOf([&] { MergeParts(parts); }), "merge.parts");
+  parts = Parts(2);
   parts[0].report.predictions = {};
   EXPECT_EQ(IdOf([&] { MergeParts(parts); }), "merge.parts");
+}
+
+TEST_F(Merge, TheOnlyPartIsTheWhole) {
+  const Report merged = MergeParts(Parts(1));
+  EXPECT_EQ(merged.perplexity.value, Part(1, 1).perplexity.value);
 }
 
 TEST_F(Merge, PartsOfDifferentMeasurementsAreRefused) {
@@ -89,6 +106,8 @@ TEST_F(Merge, PartsOfDifferentMeasurementsAreRefused) {
   EXPECT_EQ(with([](Report& r) { r.context = 51; }), "merge.differs");
   EXPECT_EQ(with([](Report& r) { r.divergence.reset(); }), "merge.differs");
   EXPECT_EQ(with([](Report& r) { r.text_windows = 21; }), "merge.differs");
+  EXPECT_EQ(with([](Report& r) { r.tokens /= 2; }), "merge.differs");
+  EXPECT_EQ(with([](Report& r) { r.divergence->reference.fingerprint = 0; }), "merge.differs");
 }
 
 TEST(Parts, TakeEveryNthWindow) {

@@ -2,7 +2,8 @@
 # record.sh QUERN [ASSETS] > pairs.txt
 # Records what quern measures in each window of a text for real pairs of a model and its quantized self. One line per
 # series: text/model QUANTITY values…, where QUANTITY is ln_ratio (nats per prediction, model over original), kld (nats
-# per prediction) or nll (nats per prediction, of the model). Needs python3, and ASSETS for the TinyStories text.
+# per prediction), nll (nats per prediction, of the model) or agreement (fraction of the predictions with the same most
+# likely token). Needs python3, and ASSETS for the TinyStories text.
 set -eu -o pipefail
 quern=$(realpath "$1") data=$(dirname "$(dirname "$(realpath "$0")")")
 assets=${2:-$data/../../../shared/assets}
@@ -22,7 +23,8 @@ for report in json.load(open(sys.argv[2]))["reports"]:
     nll, reference = series["mean_nll_nats"], series["reference_mean_nll_nats"]
     name = sys.argv[1] + "/" + report["model"].removesuffix(".gguf")
     for quantity, values in (("ln_ratio", [a - b for a, b in zip(nll, reference)]),
-                             ("kld", series["mean_kld_nats"]), ("nll", nll)):
+                             ("kld", series["mean_kld_nats"]), ("nll", nll),
+                             ("agreement", series["top1_agreement"])):
         print(name, quantity, *(f"{v:.6g}" for v in values))
 PYTHON
 }

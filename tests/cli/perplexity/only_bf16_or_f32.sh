@@ -1,0 +1,1 @@
+quern perplexity data/fixture/meta-2 --text data/fixture/austen.txt --compute fp8
