@@ -5,8 +5,9 @@
 //
 // Weights are Gaussian with standard deviation 1/sqrt(fan_in), norms are 1. The same arguments give
 // the same bytes. A 64-bit hash of (seed, tensor, position) yields four weights, each a 16-bit
-// quantile of the normal distribution from a table. --sparse leaves the weights as holes (zeros).
-// Source: the layout is that of torch.save (inline_container.cc of pytorch/pytorch).
+// quantile of the normal distribution from a table. --sparse leaves all weights of a tensor but the
+// first as holes (zeros). Source: the layout is that of torch.save (inline_container.cc of
+// pytorch/pytorch).
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <libdeflate.h>
@@ -367,7 +368,11 @@ void WriteShard(const std::string& folder, uint32_t shard, const std::vector<Ten
     // Vectors are replicated: the same in every shard.
     const uint64_t key = SplitMix(tensor.key * 64 + (tensor.shape.size() == 1 ? 0 : shard + 1));
     if (sparse && tensor.deviation != 0) {
-      file.Skip(n * format.elem_bytes);
+      // The first weight tells shards apart, of which no two may hold the same.
+      pieces[0].resize(format.elem_bytes);
+      generator.Fill(key, tensor.deviation, 0, pieces[0]);
+      file.Put(pieces[0]);
+      file.Skip((n - 1) * format.elem_bytes);
     } else {
       for (uint64_t begin = 0; begin < n; begin += kPieceElems * n_threads) {
         std::vector<std::jthread> workers;
@@ -498,7 +503,8 @@ int Main(int argc, char** argv) {
       ->check(CLI::IsMember(formats));
   app.add_option("--seed", seed, "The same seed gives the same bytes (default: 1)");
   app.add_option("--tokenizer", tokenizer, "tokenizer.model to copy (default: a synthetic one)");
-  app.add_flag("--sparse", sparse, "Leave the weights as holes (zeros), which take no space");
+  app.add_flag("--sparse", sparse,
+               "Leave all weights of a tensor but the first as holes (zeros), which take no space");
   CLI11_PARSE(app, argc, argv);
   const ModelShape& model = *std::ranges::find(kModels, model_name, &ModelShape::name);
   const Format& format = *std::ranges::find(kFormats, format_name, &Format::name);

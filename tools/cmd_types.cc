@@ -100,8 +100,7 @@ class TypesCommand final : public Command {
   void AddFlags(Flags&) override {}
 
   int Run(Session& session) override {
-    if (session.wants_json()) WriteJson(session, ToJson().dump(2));
-    if (session.json != "-") PrintOut(ToText());
+    session.wants_json() ? WriteJson(session, ToJson().dump(2)) : PrintOut(ToText());
     return 0;
   }
 

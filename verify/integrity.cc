@@ -5,9 +5,9 @@
 #include <memory>
 #include <optional>
 
+#include "formats/core/buffer_pool.h"
 #include "formats/core/hash.h"
 #include "formats/integrity_trailer.h"
-#include "formats/scratch.h"
 #include "quant/codec.h"
 
 namespace quern {
@@ -15,7 +15,7 @@ namespace {
 
 // Rows of one tensor to look at, and what was found there.
 struct Band : RowBand {
-  Scratch buffer;
+  BufferPool::Lease buffer;
   ByteView bytes;  // in the buffer; empty where they could not be read
   uint64_t n_bad = 0;
   uint64_t bad_row = 0, bad_col = 0;  // the first
@@ -23,9 +23,11 @@ struct Band : RowBand {
   std::optional<Finding> read_fault;
 };
 
-void Inspect(const TensorStore& store, Band& band) {
+void Inspect(const TensorStore& store, BufferPool& pool, Band& band) {
   const TensorInfo& tensor = store.manifest().tensors[band.tensor];
-  const MutableByteView bytes = band.buffer.Room(band.row_count * tensor.row_bytes());
+  const uint64_t n_bytes = band.row_count * tensor.row_bytes();
+  band.buffer = pool.Acquire(n_bytes, "checking");
+  const MutableByteView bytes = band.buffer.bytes().first(n_bytes);
   try {
     store.ReadRows(band.tensor, band.row_begin, band.row_count, bytes);
   } catch (const Error& error) {
@@ -136,10 +138,11 @@ std::vector<Finding> CheckWeights(const TensorStore& store, const IntegrityOptio
         {i, tensors[i].rows(), tensors[i].row_bytes(), sizeof(float) * tensors[i].cols()});
   }
   Collector collector(store);
+  BufferPool pool(options.memory_bytes);  // has room for all bands that ForEachBand lets live
   ForEachBand("checking", store.name(), banded, options, [&](const RowBand& rows) {
     const auto band = std::make_shared<Band>();
     static_cast<RowBand&>(*band) = rows;
-    Inspect(store, *band);
+    Inspect(store, pool, *band);
     return [&collector, band] { collector.Add(*band); };
   });
   std::vector<Finding> findings = collector.Take();

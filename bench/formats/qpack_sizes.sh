@@ -9,7 +9,7 @@ fixture=$(dirname "$(realpath "$0")")/../../tests/data/fixture/meta-2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 files=()
-for type in $("$quern" types | awk 'NR > 2 { print $1 }'); do
+for type in $("$quern" types | awk '$0 == "" { exit } NR > 2 { print $1 }'); do
   "$quern" -q quantize "$fixture" -t "$type" -o "$work/fixture $type.gguf"
   files+=("$work/fixture $type.gguf")
 done

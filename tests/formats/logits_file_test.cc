@@ -26,8 +26,9 @@ struct FileOfHand {
   std::string magic = "_logits_";
   int32_t context = 4, vocab_size = 3, n_windows = 2;
   std::vector<int32_t> tokens = {1, 0, 2, 1, 0, 0, 2, 2};
-  float scale = 0.5f, minimum = -4;
-  std::vector<uint16_t> codes = {0, 4, 8, 77, 8, 0, 2, 77};  // each row padded to an even number
+  float scale = 1.0f / 16384, minimum = -4;
+  std::vector<uint16_t> codes = {0,     32768, 65535, 77,  // each row padded to an even number
+                                 65535, 0,     16384, 77};
 
   Bytes Build() const {
     Bytes out;
@@ -62,7 +63,7 @@ TEST(LogitsFile, ByHand) {
   EXPECT_EQ(file.Tokens(1, 1), (std::vector<int32_t>{0, 0, 2, 2}));
   std::vector<float> log_p(3);
   file.ReadLogP(0, 0, file.ReadRow(0, 0), 0, log_p);
-  EXPECT_EQ(log_p, (std::vector<float>{-4, -2, 0}));
+  EXPECT_EQ(log_p, (std::vector<float>{-4, -2, -1.0f / 16384}));
   log_p.resize(2);
   file.ReadLogP(1, 0, file.ReadRow(1, 0), 1, log_p);
   EXPECT_EQ(log_p, (std::vector<float>{-4, -3}));
