@@ -83,7 +83,7 @@ class LayoutBuilder {
   Error Bad(std::string_view id, std::string_view what, const StoredTensor& stored) const {
     return DataError(id, what)
         .File(stored.file->name())
-        .Where("tensor " + Quoted(stored.info().name))
+        .Tensor(stored.info().name)
         .Found(std::string(stored.info().dtype_name) + " " + ShapeText(stored.info().shape));
   }
 
@@ -105,7 +105,7 @@ bool LayoutBuilder::RefuseForeign() {
     if (kind.empty()) continue;
     faults_.Add(UnsupportedError("hf.feature", "this is " + std::string(kind))
                     .File(place.stored.file->name())
-                    .Where("tensor " + Quoted(name))
+                    .Tensor(name)
                     .Expected("a plain Llama"));
     return true;
   }
@@ -123,14 +123,14 @@ void LayoutBuilder::CheckDuplicates() {
     if (first.file == stored.file) {
       faults_.Add(DataError("hf.duplicate-tensor", "a tensor is there under two names")
                       .File(stored.file->name())
-                      .Where("tensor " + Quoted(name))
+                      .Tensor(name)
                       .Found("also as " + Quoted(first.info().name))
                       .Expected("each tensor once"));
       continue;
     }
     faults_.Add(DataError("hf.duplicate-tensor", "a tensor is in two files")
                     .File(stored.file->name())
-                    .Where("tensor " + Quoted(name))
+                    .Tensor(name)
                     .Found("also in " + first.file->name())
                     .Expected("each tensor once")
                     .Hint("a shard of another download is among them; fetch the folder again"));
@@ -220,7 +220,7 @@ bool LayoutBuilder::FindScales(const std::string& name, HfTensor& tensor) {
   if (!config_.float8) {
     faults_.Add(UnsupportedError("hf.dtype", "8-bit floats without a word on their scales")
                     .File(stored.file->name())
-                    .Where("tensor " + Quoted(stored.info().name))
+                    .Tensor(stored.info().name)
                     .Found(std::string(stored.info().dtype_name))
                     .Expected("\"quantization_config\" in config.json")
                     .Hint("convert the bf16 release of the same model"));
@@ -288,7 +288,7 @@ void LayoutBuilder::Collect(const HfTensorKind& kind, std::optional<uint32_t> la
   } else {
     faults_.Add(UnsupportedError("hf.dtype", "weights of this type are not read")
                     .File(stored->file->name())
-                    .Where("tensor " + Quoted(name))
+                    .Tensor(name)
                     .Found(std::string(info.dtype_name))
                     .Expected("float32, float16 or bfloat16")
                     .Hint("convert the unquantized release of the same model"));

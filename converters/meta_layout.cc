@@ -31,7 +31,7 @@ std::optional<uint64_t> OffsetOf(const TorchCheckpoint& shard, const TorchTensor
 
 // Returns the error with the place of the tensor in the shard.
 Error PlacedError(Error error, const TorchCheckpoint& shard, const TorchTensor& tensor) {
-  error.File(shard.name()).Where("tensor " + Quoted(tensor.name));
+  error.File(shard.name()).Tensor(tensor.name);
   if (const auto offset = OffsetOf(shard, tensor)) error.Offset(*offset);
   return error;
 }
@@ -91,7 +91,7 @@ void LayoutBuilder::CheckNames() {
       if (const auto kind = UnsupportedMetaTensor(tensor.name)) {
         faults_.Add(UnsupportedError("meta.release", "this is " + std::string(kind->what))
                         .File(shard.name())
-                        .Where("tensor " + Quoted(tensor.name))
+                        .Tensor(tensor.name)
                         .Expected("a plain Llama in Meta's layout")
                         .Hint(kind->hint));
         return;
@@ -185,10 +185,11 @@ std::optional<MergedTensor> LayoutBuilder::Collect(const MetaTensorKind& kind,
   }
   if (!lacker.empty()) {
     const bool is_rare = slices.size() * 2 < shards_.size();
-    faults_.Add(DataError("meta.shard-mismatch", is_rare ? "a tensor is in some shards only"
-                                                         : "a tensor is missing in some shards only")
+    faults_.Add(DataError("meta.shard-mismatch", is_rare
+                                                     ? "a tensor is in some shards only"
+                                                     : "a tensor is missing in some shards only")
                     .File(is_rare ? holder : lacker)
-                    .Where("tensor " + Quoted(name))
+                    .Tensor(name)
                     .Expected("as in " + (is_rare ? lacker : holder))
                     .Hint("the file is damaged or of another checkpoint; download it again"));
     return std::nullopt;
@@ -385,13 +386,13 @@ void CheckReplicatedTensors(const MetaLayout& layout, std::span<const TorchCheck
       read(i, bytes);
       const auto differs = std::ranges::mismatch(bytes, common_bytes).in1 - bytes.begin();
       const auto elem = static_cast<uint64_t>(differs) / merged.slices[i]->elem_bytes;
-      faults.Add(PlacedError(DataError("meta.shard-foreign", "copies of a replicated tensor differ"),
-                             shards[i], *merged.slices[i])
-                     .Where("tensor " + Quoted(merged.slices[i]->name) + ", element " +
-                            std::to_string(elem))
-                     .Offset(ByteOffsetOf(shards[i], *merged.slices[i], 0, elem))
-                     .Expected("the values of " + shards[common].name())
-                     .Hint("the files are not of one checkpoint; compare them with checklist.chk"));
+      faults.Add(
+          PlacedError(DataError("meta.shard-foreign", "copies of a replicated tensor differ"),
+                      shards[i], *merged.slices[i])
+              .Tensor(merged.slices[i]->name, "element " + std::to_string(elem))
+              .Offset(ByteOffsetOf(shards[i], *merged.slices[i], 0, elem))
+              .Expected("the values of " + shards[common].name())
+              .Hint("the files are not of one checkpoint; compare them with checklist.chk"));
     }
   }
 }

@@ -90,7 +90,7 @@ class StructureCheck {
       const Shape expected = ShapeOfRole(spec, tensor.role);
       if (tensor.shape == expected) continue;
       Add(DataError("gguf.tensor-role", "tensor has another shape than the model's numbers ask for")
-              .Where("tensor " + Quoted(tensor.name))
+              .Tensor(tensor.name)
               .Found(tensor.shape.ToString())
               .Expected(expected.ToString()));
     }

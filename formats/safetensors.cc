@@ -95,7 +95,7 @@ class EntryReader {
 
  private:
   Error Bad(std::string_view id, std::string_view what) const {
-    return Malformed(id, what).File(file_).Where("tensor " + Quoted(name_));
+    return Malformed(id, what).File(file_).Tensor(name_);
   }
 
   void ReadType(const JsonValue& dtype) {
@@ -106,7 +106,7 @@ class EntryReader {
     if (row == std::end(kTypes)) {
       throw UnsupportedError("safetensors.dtype", "tensor has an unknown type")
           .File(file_)
-          .Where("tensor " + Quoted(name_))
+          .Tensor(name_)
           .Found(dtype.ToString())
           .Expected("F32, F16, BF16 or another type of the format")
           .Hint("a newer quern may know it, or save the tensor in another type");
@@ -123,7 +123,7 @@ class EntryReader {
     if (shape.size() > kSafetensorsMaxRank) {
       throw UnsupportedError("safetensors.rank", "tensor has too many dimensions")
           .File(file_)
-          .Where("tensor " + Quoted(name_))
+          .Tensor(name_)
           .Found(std::to_string(shape.size()))
           .Expected("at most " + std::to_string(kSafetensorsMaxRank))
           .Hint("no weight of a Llama has more than two");
@@ -311,7 +311,7 @@ SafetensorsFile SafetensorsFile::Open(const RandomAccessBytes& bytes) {
                                                  ? "tensors overlap"
                                                  : "there is a hole between tensors")
           .File(file)
-          .Where("tensor " + Quoted(tensor.name))
+          .Tensor(tensor.name)
           .Found("data offset " + std::to_string(tensor.file_offset - data_begin))
           .Expected(std::to_string(end - data_begin));
     }

@@ -73,7 +73,7 @@ class TensorFinder {
     if (place == places_.end()) {
       throw DataError("arch.missing-tensor", "the model lacks a tensor")
           .File(store_.name())
-          .Where("tensor " + Quoted(TensorName(role, layer)))
+          .Tensor(TensorName(role, layer))
           .Found("no such tensor")
           .Expected("shape " + expected.ToString());
     }
@@ -81,7 +81,7 @@ class TensorFinder {
     if (tensor.shape != expected) {
       throw DataError("arch.shape", "a tensor's shape contradicts the model's dimensions")
           .File(store_.name())
-          .Where("tensor " + Quoted(tensor.name))
+          .Tensor(tensor.name)
           .Found(tensor.shape.ToString())
           .Expected(expected.ToString());
     }
@@ -89,7 +89,7 @@ class TensorFinder {
     if (codec == nullptr) {
       throw UnsupportedError("arch.dtype", "quern cannot decode this tensor's type")
           .File(store_.name())
-          .Where("tensor " + Quoted(tensor.name))
+          .Tensor(tensor.name)
           .Found(NameOf(tensor.dtype));
     }
     return {place->second, tensor.rows(), tensor.cols(), tensor.row_bytes(), codec};
@@ -138,7 +138,7 @@ void RefuseUnknownTensors(const TensorStore& store, uint32_t n_layers) {
     if (tensor.role != TensorRole::kOther && tensor.layer.value_or(0) < n_layers) continue;
     throw UnsupportedError("arch.unknown-tensor", "the model has a tensor that no Llama has")
         .File(store.name())
-        .Where("tensor " + Quoted(tensor.name))
+        .Tensor(tensor.name)
         .Found(std::string(NameOf(tensor.dtype)) + " " + tensor.shape.ToString())
         .Expected("the tensors of " + std::to_string(n_layers) + " layers, without biases")
         .Hint("run it with the program that it was made for");
@@ -278,7 +278,7 @@ void Llama::ReadRotaryDivisors(const TensorFinder& find) {
     if (std::isfinite(divisor) && divisor > 0) continue;
     throw DataError("arch.rope-freqs", "impossible divisor of a rotary frequency")
         .File(file_)
-        .Where("tensor " + Quoted(TensorName(TensorRole::kRopeFreqs)))
+        .Tensor(TensorName(TensorRole::kRopeFreqs))
         .Found(std::to_string(divisor))
         .Expected("a positive number");
   }

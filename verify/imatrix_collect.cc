@@ -156,7 +156,7 @@ class Collection {
         if (!std::isfinite(mean)) {
           throw DataError("forward.non-finite", "the input of a matrix is no finite number")
               .File(store_.name())
-              .Where("tensor " + Quoted(entry.name) + ", column " + std::to_string(c))
+              .Tensor(entry.name, "column " + std::to_string(c))
               .Found("NaN or infinity")
               .Expected("finite activations");
         }

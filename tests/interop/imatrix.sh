@@ -4,7 +4,7 @@
 # matrices with; ggml reads the file, llama.cpp's quantizer works with it, and the legacy layout says the same.
 . "$(dirname "$0")/common.sh"
 checkpoint=$data/$1 text=$work/text context=$3 percent=$4
-head -c 64k "$data/$2" >"$text"  # llama.cpp takes seconds for as much
+head -c 40k "$data/$2" >"$text"  # llama.cpp takes seconds for as much
 export QUERN_LLAMA_KV=f32
 
 "$quern" convert -q "$checkpoint" -t f32 -o "$work/model.gguf"

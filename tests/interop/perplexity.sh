@@ -6,7 +6,7 @@
 checkpoint=$data/$1 type=$2 text=$3 context=$4 percent=$5
 [ "${text#assets/}" = "$text" ] && text=$data/$text || text=$assets/${text#assets/}
 [ -e "$text" ] || skip "$text is missing"
-head -c 96k "$text" >"$work/text"  # llama.cpp takes seconds for as much
+head -c 48k "$text" >"$work/text"  # llama.cpp takes seconds for as much
 text=$work/text
 
 "$quern" quantize "$checkpoint" -t "$type" -o "$work/model.gguf"
