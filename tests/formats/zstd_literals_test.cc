@@ -58,7 +58,8 @@ Bytes Drawn(size_t n, size_t n_symbols, double slope, size_t first, std::mt19937
 TEST(ZstdLiterals, EveryLengthAndAlphabetComesBack) {
   std::mt19937 random(1);
   for (size_t n = 0; n < 1300; ++n) {
-    for (const size_t n_symbols : {1, 2, 3, 16, 129, 256}) {
+    for (const size_t n_symbols :
+         {size_t{1}, size_t{2}, size_t{3}, size_t{16}, size_t{129}, size_t{256}}) {
       ExpectRoundTrip(Drawn(n, n_symbols, 1, n % (257 - n_symbols), random));
     }
   }
