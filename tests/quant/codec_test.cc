@@ -86,8 +86,9 @@ TEST_P(CodecTest, StaysInsideItsBuffers) {
   struct Rows {
     uint64_t n_rows, blocks_per_row;
   };
-  for (const auto& [n_rows, blocks_per_row] : std::vector<Rows>{
+  for (const Rows& rows : std::vector<Rows>{
            {1, 1}, {1, 2}, {1, 15}, {1, 16}, {1, 17}, {1, 33}, {2, 1}, {5, 3}, {17, 1}}) {
+    const uint64_t n_rows = rows.n_rows, blocks_per_row = rows.blocks_per_row;
     const uint64_t n_cols = blocks_per_row * layout().block_elems, n = n_rows * n_cols;
     const uint64_t n_bytes = n_rows * blocks_per_row * layout().block_bytes;
     const std::vector<float> x = GaussianWeights(n);
