@@ -166,16 +166,18 @@ LogitsWriter::LogitsWriter(std::unique_ptr<Output> output, const LogitsLayout& l
 
 void LogitsWriter::EncodeRow(std::span<const float> logits, MutableByteView out) {
   const auto [least, most] = std::ranges::minmax_element(logits);
+  // All relative to the largest, so that large logits lose nothing to it.
   const float max = *most;
-  const float low = std::max(*least, max - kLogitsRange);
+  const float low = std::max(*least - max, -kLogitsRange);
   double sum = 0;
   for (const float logit : logits) sum += std::exp(double{logit - max});
-  const float scale = (max - low) / 65535;
+  const float scale = -low / 65535;
   StoreLE(out.data(), scale);
-  StoreLE(out.data() + 4, static_cast<float>(double{low - max} - std::log(sum)));
+  StoreLE(out.data() + 4, static_cast<float>(double{low} - std::log(sum)));
   for (size_t i = 0; i < logits.size(); ++i) {
     // Nearest, ties to even. Where the range is so small that the scale is none, all are the minimum.
-    const float steps = logits[i] > low && scale > 0 ? (logits[i] - low) / scale : 0;
+    const float above = logits[i] - max - low;
+    const float steps = above > 0 && scale > 0 ? above / scale : 0;
     StoreLE(out.data() + 8 + 2 * i,
             static_cast<uint16_t>(std::min(std::nearbyint(steps), 65535.0f)));
   }

@@ -13,10 +13,10 @@ namespace quern::testing {
 
 // --- bytes ---
 
-// Returns the little-endian bytes of the low `n` bytes of `value`.
+// Returns `value` in `n` little-endian bytes, of which those beyond the eighth are 0.
 inline std::string Le(uint64_t value, int n) {
   std::string bytes;
-  for (int i = 0; i < n; ++i) bytes += static_cast<char>(value >> 8 * i & 0xFF);
+  for (int i = 0; i < n; ++i, value >>= 8) bytes += static_cast<char>(value & 0xFF);
   return bytes;
 }
 inline std::string Le16(uint64_t value) { return Le(value, 2); }
