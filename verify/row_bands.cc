@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <optional>
 #include <thread>
+#include <vector>
 
 #include "formats/core/error.h"
 
@@ -61,8 +62,9 @@ size_t BandsInBudget(std::string_view file, std::span<const BandedTensor> tensor
   return static_cast<size_t>(std::min<uint64_t>(memory_bytes / largest, uint64_t{2} * threads));
 }
 
-// A band on its way through the pipeline.
-struct Token {
+// A band on its way through the pipeline. What flows is a pointer: oneTBB does not destroy what is
+// under way when a stage throws.
+struct Slot {
   RowBand band;
   uint64_t bytes = 0;
   std::function<void()> result;
@@ -83,25 +85,28 @@ void ForEachBand(std::string_view phase, std::string_view file,
   // Without it oneTBB warns where more threads are asked for than there are processors.
   const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
   tbb::task_arena arena(static_cast<int>(threads));
+  std::vector<Slot> slots(n_bands);  // bands begin and end in order: no two live ones share a slot
+  size_t n_begun = 0;
+  const auto begin = [&](tbb::flow_control& control) -> Slot* {
+    Slot& slot = slots[n_begun++ % n_bands];
+    slot = {cutter.Next(), cutter.band_bytes(), {}};
+    if (slot.band.row_count == 0) control.stop();
+    return &slot;
+  };
+  const auto look = [&](Slot* slot) {
+    slot->result = work(slot->band);
+    return slot;
+  };
+  const auto take = [&](Slot* slot) {
+    slot->result();
+    slot->result = {};
+    if (options.progress != nullptr) options.progress->Advance(slot->bytes);
+  };
   arena.execute([&] {
     tbb::parallel_pipeline(
-        n_bands, tbb::make_filter<void, Token>(tbb::filter_mode::serial_in_order,
-                                               [&](tbb::flow_control& control) {
-                                                 const RowBand band = cutter.Next();
-                                                 if (band.row_count == 0) control.stop();
-                                                 return Token{band, cutter.band_bytes(), {}};
-                                               }) &
-                     tbb::make_filter<Token, Token>(tbb::filter_mode::parallel,
-                                                    [&](Token token) {
-                                                      token.result = work(token.band);
-                                                      return token;
-                                                    }) &
-                     tbb::make_filter<Token, void>(tbb::filter_mode::serial_in_order,
-                                                   [&](const Token& token) {
-                                                     token.result();
-                                                     if (options.progress != nullptr)
-                                                       options.progress->Advance(token.bytes);
-                                                   }));
+        n_bands, tbb::make_filter<void, Slot*>(tbb::filter_mode::serial_in_order, begin) &
+                     tbb::make_filter<Slot*, Slot*>(tbb::filter_mode::parallel, look) &
+                     tbb::make_filter<Slot*, void>(tbb::filter_mode::serial_in_order, take));
   });
   if (options.progress != nullptr) options.progress->End();
 }
