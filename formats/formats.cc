@@ -7,6 +7,7 @@
 #include <cctype>
 #include <cerrno>
 
+#include "formats/core/ascii.h"
 #include "formats/gguf_reader.h"
 #include "formats/gguf_writer.h"
 #include "formats/integrity_trailer.h"
@@ -117,14 +118,6 @@ const Magic* FindMagic(ByteView head) {
   return nullptr;
 }
 
-std::string LowerCase(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
-  }
-  return lower;
-}
-
 std::string_view WithoutLeadingSpace(std::string_view text) {
   const size_t begin = text.find_first_not_of(" \t\r\n");
   return begin == std::string_view::npos ? std::string_view() : text.substr(begin);
@@ -153,7 +146,7 @@ std::string_view WithoutProlog(std::string_view text) {
 bool LooksLikeXmlError(std::string_view text) { return WithoutProlog(text).starts_with("<Error>"); }
 
 bool LooksLikeHtml(std::string_view text) {
-  const std::string lower = LowerCase(WithoutProlog(text).substr(0, 64));
+  const std::string lower = AsciiLower(WithoutProlog(text).substr(0, 64));
   return lower.starts_with("<!doctype html") || lower.starts_with("<html") ||
          lower.starts_with("<head") || lower.starts_with("<body") ||
          // A comment that is longer than what was read: whatever follows, it is markup.
@@ -205,7 +198,7 @@ FileKind KindOfExtension(std::string_view path, bool is_empty) {
       {".dat", FileKind::kImatrix, false},
       {".imatrix", FileKind::kImatrix, false},
   };
-  const std::string lower = LowerCase(path);
+  const std::string lower = AsciiLower(path);
   for (const Row& row : kRows) {
     if (lower.ends_with(row.extension) && (is_empty || !row.only_empty)) return row.kind;
   }

@@ -6,6 +6,7 @@
 #include <array>
 #include <string>
 
+#include "formats/core/ascii.h"
 #include "formats/core/error.h"
 
 namespace quern {
@@ -65,8 +66,7 @@ std::vector<std::string_view> SupportedIsas() {
 }
 
 void CapIsa(std::string_view name) {
-  std::string lower(name);
-  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  const std::string lower = AsciiLower(name);
   const auto* found =
       lower == "best" ? kTargets : std::ranges::find(kTargets, lower, &Target::name);
   if (found == std::end(kTargets)) {

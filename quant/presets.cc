@@ -5,6 +5,7 @@
 #include <array>
 #include <string>
 
+#include "formats/core/ascii.h"
 #include "quant/plan.h"
 
 namespace quern {
@@ -94,12 +95,6 @@ constexpr auto kPresets = [] {
 constexpr PresetAlias kAliases[] = {
     {"q3_k", "q3_k_m"}, {"q4_k", "q4_k_m"}, {"q5_k", "q5_k_m"}};
 
-constexpr char ToLower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
-
-bool SameName(std::string_view a, std::string_view b) {
-  return std::ranges::equal(a, b, {}, ToLower, ToLower);
-}
-
 bool Holds(When when, const ModelCensus& census, uint32_t i, uint32_t n) {
   switch (when) {
     case When::kAlways: return true;
@@ -154,10 +149,10 @@ std::span<const PresetAlias> PresetAliases() { return kAliases; }
 
 const Preset* FindPreset(std::string_view name) {
   for (const auto& [alias, meaning] : kAliases) {
-    if (SameName(alias, name)) name = meaning;
+    if (SameIgnoringCase(alias, name)) name = meaning;
   }
   const auto found = std::ranges::find_if(
-      kPresets, [&](const Preset& preset) { return SameName(preset.name, name); });
+      kPresets, [&](const Preset& preset) { return SameIgnoringCase(preset.name, name); });
   return found != kPresets.end() ? &*found : nullptr;
 }
 

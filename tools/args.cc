@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "formats/core/ascii.h"
 #include "formats/core/error.h"
 #include "tools/command.h"
 
@@ -51,10 +52,7 @@ uint64_t ParseSize(std::string_view flag, std::string_view text) {
   double number = 0;
   const auto [end, error] =
       std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
-  std::string unit(end, text.data() + text.size());
-  std::ranges::transform(unit, unit.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  });
+  const std::string unit = AsciiLower(std::string_view(end, text.data() + text.size()));
   const auto* found = std::ranges::find(kUnits, unit, &Unit::name);
   const bool is_number = error == std::errc() && std::isfinite(number) && number > 0;
   if (!is_number || found == std::end(kUnits) || number * found->bytes >= 0x1p62) {

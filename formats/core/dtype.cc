@@ -1,7 +1,6 @@
 #include "formats/core/dtype.h"
 
-#include <algorithm>
-
+#include "formats/core/ascii.h"
 #include "formats/core/checked.h"
 
 namespace quern {
@@ -140,8 +139,6 @@ constexpr bool TableIsSound() {
 static_assert(std::size(kLayouts) == kDTypeCount);
 static_assert(TableIsSound());
 
-constexpr char ToLower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
-
 }  // namespace
 
 std::span<const BlockLayout> AllLayouts() { return kLayouts; }
@@ -157,7 +154,7 @@ std::optional<DType> DTypeFromGgufId(uint32_t gguf_id) {
 
 std::optional<DType> DTypeFromName(std::string_view name) {
   for (const BlockLayout& row : kLayouts) {
-    if (std::ranges::equal(row.name, name, {}, {}, ToLower)) return row.id;
+    if (SameIgnoringCase(row.name, name)) return row.id;
   }
   return std::nullopt;
 }
