@@ -1,7 +1,5 @@
 #include "tools/threads.h"
 
-#include <oneapi/tbb/global_control.h>
-#include <oneapi/tbb/task_arena.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -105,12 +103,6 @@ unsigned StartableThreads(unsigned wanted) {
   const auto started = static_cast<unsigned>(threads.size()) + 1;
   // One is left to those that tell the disk to start.
   return started == wanted ? wanted : std::max(started - 1, 1u);
-}
-
-void RunOnThreads(unsigned threads, const std::function<void()>& action) {
-  // Without it oneTBB warns where more threads are asked for than there are processors.
-  const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
-  tbb::task_arena(static_cast<int>(threads)).execute(action);
 }
 
 }  // namespace quern

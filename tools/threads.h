@@ -1,7 +1,6 @@
 // How many threads this process may use.
 #pragma once
 
-#include <functional>
 #include <string>
 
 namespace quern {
@@ -19,8 +18,5 @@ unsigned StartableThreads(unsigned wanted);
 // version 2's cpu.max, version 1's cpu.cfs_quota_us over cpu.cfs_period_us. Infinity where there is
 // none.
 double CpuQuota(const std::string& membership, const std::string& root);
-
-// Calls `action` with oneTBB held to `threads` threads.
-void RunOnThreads(unsigned threads, const std::function<void()>& action);
 
 }  // namespace quern

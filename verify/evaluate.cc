@@ -1,15 +1,14 @@
 #include "verify/evaluate.h"
 
 #include <tbb/blocked_range.h>
-#include <tbb/global_control.h>
 #include <tbb/info.h>
 #include <tbb/parallel_for.h>
-#include <tbb/task_arena.h>
 
 #include <algorithm>
 #include <string>
 
 #include "formats/core/error.h"
+#include "formats/run_on_threads.h"
 #include "verify/linear.h"
 #include "verify/vocabulary.h"
 
@@ -181,9 +180,7 @@ void RunInArena(unsigned threads, uint64_t memory_bytes, uint64_t workspace_byte
       threads > 0 ? threads : static_cast<uint64_t>(tbb::info::default_concurrency());
   const auto fitting = static_cast<unsigned>(
       std::min(wanted, std::max<uint64_t>(1, memory_bytes / 8 / workspace_bytes)));
-  const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, fitting);
-  tbb::task_arena arena(static_cast<int>(fitting));
-  arena.execute(work);
+  RunOnThreads(fitting, work);
 }
 
 std::vector<Predictions> Evaluate(std::span<const Candidate> models, const Reference& reference,

@@ -1,9 +1,7 @@
 #include "verify/row_bands.h"
 
 #include <fmt/format.h>
-#include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/parallel_pipeline.h>
-#include <oneapi/tbb/task_arena.h>
 
 #include <algorithm>
 #include <optional>
@@ -11,6 +9,7 @@
 #include <vector>
 
 #include "formats/core/error.h"
+#include "formats/run_on_threads.h"
 
 namespace quern {
 namespace {
@@ -82,9 +81,6 @@ void ForEachBand(std::string_view phase, std::string_view file,
   for (const BandedTensor& tensor : tensors) n_bytes += tensor.rows * tensor.row_bytes;
   if (options.progress != nullptr) options.progress->Begin(phase, n_bytes, "bytes");
   Cutter cutter(tensors);
-  // Without it oneTBB warns where more threads are asked for than there are processors.
-  const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
-  tbb::task_arena arena(static_cast<int>(threads));
   std::vector<Slot> slots(n_bands);  // bands begin and end in order: no two live ones share a slot
   size_t n_begun = 0;
   const auto begin = [&](tbb::flow_control& control) -> Slot* {
@@ -102,7 +98,7 @@ void ForEachBand(std::string_view phase, std::string_view file,
     slot->result = {};
     if (options.progress != nullptr) options.progress->Advance(slot->bytes);
   };
-  arena.execute([&] {
+  RunOnThreads(threads, [&] {
     tbb::parallel_pipeline(
         n_bands, tbb::make_filter<void, Slot*>(tbb::filter_mode::serial_in_order, begin) &
                      tbb::make_filter<Slot*, Slot*>(tbb::filter_mode::parallel, look) &
