@@ -108,13 +108,7 @@ class Verifier {
         paths.insert(JoinPath(task.folder, entry.file));
       }
     }
-    uint64_t total_bytes = 0;
-    for (const std::string& path : paths) {
-      std::error_code error;
-      const uint64_t size = fs::file_size(path, error);
-      if (!error) total_bytes += size;
-    }
-    if (progress_) progress_->Begin("verify MD5", total_bytes, "bytes");
+    if (progress_) progress_->Begin("verify MD5", TotalBytes(paths), "bytes");
     for (const Task& task : tasks) {
       for (const size_t line : task.list.malformed_lines) {
         faults_.Warn(DataError("checklist.line", "a line is not of md5sum's form")
@@ -191,7 +185,7 @@ std::vector<Error> UnlistedShards(const std::string& folder, const std::vector<T
   for (const ChecklistEntry& entry : task->list.entries) listed.insert(entry.file);
   std::vector<Error> errors;
   for (const std::string& shard : ShardsOf(folder)) {
-    const std::string name = fs::path(shard).filename().string();
+    const std::string name(BaseName(shard));
     if (listed.contains(name)) continue;
     errors.push_back(DataError("checklist.unlisted", "a file of weights is not in the checklist")
                          .File(path)

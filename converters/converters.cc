@@ -55,6 +55,12 @@ std::string MetaSubfolder(const std::string& folder) {
   return found == names.end() ? "" : *found;
 }
 
+// Returns the folder that the file at `path` is in, by a name that can be opened.
+std::string NamedFolderOf(const std::string& path) {
+  std::string folder = FolderOf(path);
+  return folder.empty() ? "." : folder;
+}
+
 // Layouts that are known by a file in the folder, and refused by name.
 struct OtherLayout {
   std::string_view file, description;
@@ -83,8 +89,8 @@ void CheckSumsOf(const std::string& path, Progress* progress, Faults& faults) {
   // archive still has sums.
   const auto checkpoint =
       IfSound([&] { return TorchCheckpoint::Open(file, {.verify_crc = false}); });
-  const auto alone = IfSound([&] { return ZipArchive::Open(file); });
-  if (!alone) return;
+  const auto alone = checkpoint ? std::nullopt : IfSound([&] { return ZipArchive::Open(file); });
+  if (!checkpoint && !alone) return;
   const ZipArchive& archive = checkpoint ? checkpoint->archive() : *alone;
   if (!archive.has_sums()) return faults.Warn(NoZipSums(path));
   for (const ZipEntry& entry : archive.entries()) {
@@ -140,7 +146,7 @@ Error UnknownPath(const std::string& path) {
                             kind == FileKind::kTiktoken;
   if (!is_side_file) return wrong;
   // A part of a checkpoint was given for the whole.
-  const std::string folder = FolderOf(path).empty() ? "." : FolderOf(path);
+  const std::string folder = NamedFolderOf(path);
   return wrong.Hint(FindConverter(folder) != nullptr
                         ? "give its folder: " + Quoted(folder)
                         : "give the folder that holds it and the weights, or a GGUF file");
@@ -184,14 +190,12 @@ std::vector<std::string> ShardsOf(const std::string& path) {
 bool IsLoneShard(const std::string& path) {
   const FileKind kind = DetectKind(path);
   if (kind != FileKind::kTorchZip && kind != FileKind::kSafetensors) return false;
-  const std::string folder = FolderOf(path).empty() ? "." : FolderOf(path);
+  const std::string folder = NamedFolderOf(path);
   const bool has_params =
       kind == FileKind::kTorchZip && IsFile(JoinPath(folder, "params.json"));
   if (!has_params && !IsHfPath(path)) return true;
   const std::vector<std::string> shards = ShardsOf(folder);
-  const auto is_same = [&](const std::string& shard) {
-    return fs::path(shard).filename() == fs::path(path).filename();
-  };
+  const auto is_same = [&](const std::string& shard) { return BaseName(shard) == BaseName(path); };
   return shards.size() > 1 && std::ranges::any_of(shards, is_same);
 }
 
@@ -262,12 +266,7 @@ std::vector<std::unique_ptr<TensorStore>> OpenSoundParts(const std::string& path
 
 std::vector<Finding> CheckSums(const std::string& path, Progress* progress) {
   const std::vector<std::string> shards = ShardsOf(path);
-  uint64_t total_bytes = 0;
-  for (const std::string& shard : shards) {
-    std::error_code error;
-    const uint64_t size = fs::file_size(shard, error);
-    if (!error) total_bytes += size;
-  }
+  const uint64_t total_bytes = TotalBytes(shards);
   if (progress && total_bytes > 0) progress->Begin("compare sums", total_bytes, "bytes");
   Faults faults;
   for (const std::string& shard : shards) {

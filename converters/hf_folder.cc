@@ -8,9 +8,9 @@
 #include "converters/paths.h"
 #include "converters/side_file.h"
 #include "formats/core/file.h"
+#include "formats/core/name_list.h"
 #include "formats/formats.h"
 #include "formats/json_limits.h"
-#include "formats/name_list.h"
 
 namespace quern {
 namespace {

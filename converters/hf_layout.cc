@@ -10,9 +10,9 @@
 #include "formats/core/check.h"
 #include "formats/core/checked.h"
 #include "formats/core/half.h"
+#include "formats/core/name_list.h"
 #include "formats/gguf_metadata.h"
 #include "formats/model_tensors.h"
-#include "formats/name_list.h"
 #include "formats/text_index.h"
 
 namespace quern {

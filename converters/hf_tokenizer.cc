@@ -9,8 +9,8 @@
 #include "converters/tokenizer_import.h"
 #include "converters/tokenizer_json.h"
 #include "formats/core/error.h"
+#include "formats/core/name_list.h"
 #include "formats/json_limits.h"
-#include "formats/name_list.h"
 #include "formats/sentencepiece_model.h"
 #include "formats/text_index.h"
 

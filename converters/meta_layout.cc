@@ -11,9 +11,9 @@
 #include "formats/core/check.h"
 #include "formats/core/checked.h"
 #include "formats/core/hash.h"
+#include "formats/core/name_list.h"
 #include "formats/gguf_metadata.h"
 #include "formats/model_tensors.h"
-#include "formats/name_list.h"
 
 namespace quern {
 namespace {

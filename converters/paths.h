@@ -27,6 +27,18 @@ inline bool IsFolder(const std::string& path) {
   return std::filesystem::is_directory(path, error);
 }
 
+// Returns the sum of the sizes of those `paths` that are there. Units: bytes.
+template <typename Paths>
+uint64_t TotalBytes(const Paths& paths) {
+  uint64_t total_bytes = 0;
+  for (const std::string& path : paths) {
+    std::error_code error;
+    const uint64_t size = std::filesystem::file_size(path, error);
+    if (!error) total_bytes += size;
+  }
+  return total_bytes;
+}
+
 // Returns true if there is something at `path`, and no folder.
 inline bool IsFile(const std::string& path) {
   std::error_code error;
