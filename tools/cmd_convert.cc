@@ -16,13 +16,10 @@ class ConvertCommand final : public Command {
     writer_.AddTo(flags);
     flags.Value("-t,--type", type_, "TYPE",
                 "Type of the matrices: source (as they are, the default), f32, f16, bf16");
-    flags.Value("--context", context_, "N",
-                "Context length to record (default: what the checkpoint says, else a rule)");
-    flags.Value("--name", name_, "TEXT", "Model name to record (general.name)");
-    flags.Switch("--trust-metadata", trust_metadata_,
-                 "Accept a GGUF's metadata that a tool edited in place, if the tensors are as written");
-    flags.Switch("--verify", verify_, "Compare the files with the folder's checklist.chk first");
-    flags.Switch("--no-crc", no_crc_, "Do not compare the sums of zip entries (.pth)");
+    source_flags_.AddTo(flags);
+    flags.Switch(
+        "--trust-metadata", trust_metadata_,
+        "Accept a GGUF's metadata that a tool edited in place, if the tensors are as written");
   }
 
   int Run(Session& session) override {
@@ -33,17 +30,10 @@ class ConvertCommand final : public Command {
                        "convert writes source, f32, f16 or bf16, not " + Quoted(type_))
           .Hint("quern quantize writes the other types (quern types lists them)");
     }
-    CheckpointOptions options{.context_length = {},
-                              .name = name_,
-                              .trust_metadata = trust_metadata_,
-                              .log = &session.terminal};
-    options.verify_crc = !no_crc_;
-    if (!context_.empty()) {
-      options.context_length =
-          static_cast<uint32_t>(ParseCount("--context", context_, 1, UINT32_MAX));
-    }
+    CheckpointOptions options = source_flags_.Options(session);
+    options.trust_metadata = trust_metadata_;
     const std::string input = ResolveInput(input_);
-    if (verify_) VerifyInput(input, session);
+    if (source_flags_.verify) VerifyInput(input, session);
     OpenedSource source = OpenSource(input, options);
     // A conversion may read a quantized GGUF: its blocks become floats, which -t source and f32 do
     // without loss.
@@ -52,8 +42,9 @@ class ConvertCommand final : public Command {
   }
 
  private:
-  std::string input_, context_, name_;
-  bool verify_ = false, no_crc_ = false, trust_metadata_ = false;
+  std::string input_;
+  SourceFlags source_flags_;
+  bool trust_metadata_ = false;
   std::string type_ = "source";
   WriterFlags writer_;
 };

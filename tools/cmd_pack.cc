@@ -9,18 +9,17 @@
 #include "formats/core/buffer_pool.h"
 #include "formats/formats.h"
 #include "formats/qpack_writer.h"
+#include "formats/run_on_threads.h"
 #include "tools/command.h"
 #include "tools/io_args.h"
 #include "tools/report_target.h"
 #include "tools/terminal.h"
-#include "tools/threads.h"
 
 namespace quern {
 namespace {
 
 // What passing a GGUF on takes beside packing it: its header, a step of its bytes.
 constexpr uint64_t kCopyingBytes = uint64_t{16} << 20;
-constexpr uint64_t kDefaultMemoryBytes = uint64_t{512} << 20;
 
 class PackCommand final : public Command {
  public:
@@ -34,11 +33,7 @@ class PackCommand final : public Command {
   }
 
   int Run(Session& session) override {
-    if (session.json == "-" && ModelGoesToStdout(output_)) {
-      throw UsageError("usage.json-to-model",
-                       "standard output carries the model, the report cannot go there too")
-          .Hint("use --json=FILE, or -o FILE for the model");
-    }
+    CheckReportHasRoom(session, output_);
     QpackWriteOptions options{.level = ParsePackLevel(level_)};
     const std::string input = ResolveInput(input_);
     const uint64_t memory_bytes = session.memory_bytes.value_or(kDefaultMemoryBytes);

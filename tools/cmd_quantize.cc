@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "converters/converters.h"
+#include "formats/core/ascii.h"
 #include "formats/imatrix_file.h"
 #include "quant/plan.h"
 #include "quant/recipe.h"
@@ -34,12 +35,6 @@ std::vector<MetadataEntry> MetadataOf(const Imatrix& imatrix, const std::string&
   return metadata;
 }
 
-// Compares whatever the case.
-bool SameWord(std::string_view a, std::string_view b) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-  return std::ranges::equal(a, b, {}, lower, lower);
-}
-
 class QuantizeCommand final : public Command {
  public:
   void AddFlags(Flags& flags) override {
@@ -61,11 +56,7 @@ class QuantizeCommand final : public Command {
                  "Type for tensors whose name matches (* any run, ? any character)");
     flags.Value("--recipe", recipe_, "FILE",
                 "Types from a file: a line ROLE = TYPE or PATTERN = TYPE each, # for remarks");
-    flags.Value("--context", context_, "N",
-                "Context length to record (default: what the checkpoint says, else a rule)");
-    flags.Value("--name", name_, "TEXT", "Model name to record (general.name)");
-    flags.Switch("--verify", verify_, "Compare the files with the folder's checklist.chk first");
-    flags.Switch("--no-crc", no_crc_, "Do not compare the sums of zip entries (.pth)");
+    source_flags_.AddTo(flags);
   }
 
   int Run(Session& session) override {
@@ -75,17 +66,12 @@ class QuantizeCommand final : public Command {
           .Hint("for instance -t q4_0; quern types lists them");
     }
     if (FindPreset(type_) == nullptr) ThrowUnknownType();
-    CheckpointOptions options{.context_length = {}, .name = name_, .log = &session.terminal};
-    options.verify_crc = !no_crc_;
-    if (!context_.empty()) {
-      options.context_length =
-          static_cast<uint32_t>(ParseCount("--context", context_, 1, UINT32_MAX));
-    }
+    const CheckpointOptions options = source_flags_.Options(session);
     const std::string input = ResolveInput(input_);
     PlanOptions plan_options = MakePlanOptions();
     std::vector<MetadataEntry> metadata;
     if (!imatrix_.empty()) metadata = ReadImportance(plan_options);
-    if (verify_) VerifyInput(input, session);
+    if (source_flags_.verify) VerifyInput(input, session);
     OpenedSource source = OpenSource(input, options);
     QuantPlan plan = MakePlanFor(source, type_, plan_options);
     plan.metadata = std::move(metadata);
@@ -157,7 +143,7 @@ class QuantizeCommand final : public Command {
     constexpr std::pair<std::string_view, Effort> kEfforts[] = {
         {"fast", Effort::kFast}, {"normal", Effort::kNormal}, {"best", Effort::kBest}};
     const auto effort = std::ranges::find_if(
-        kEfforts, [&](const auto& row) { return SameWord(row.first, effort_); });
+        kEfforts, [&](const auto& row) { return SameIgnoringCase(row.first, effort_); });
     if (effort == std::end(kEfforts)) {
       throw UsageError("usage.effort", "unknown effort")
           .Found(Quoted(effort_))
@@ -176,9 +162,10 @@ class QuantizeCommand final : public Command {
                               : "did you mean " + nearest + "? (quern types lists all)");
   }
 
-  std::string input_, type_, context_, name_, imatrix_, recipe_, effort_ = "normal";
+  SourceFlags source_flags_;
+  std::string input_, type_, imatrix_, recipe_, effort_ = "normal";
   std::vector<std::string> roles_, patterns_;
-  bool requantize_ = false, pure_ = false, keep_output_ = false, verify_ = false, no_crc_ = false;
+  bool requantize_ = false, pure_ = false, keep_output_ = false;
   WriterFlags writer_;
 };
 

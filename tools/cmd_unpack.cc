@@ -9,18 +9,17 @@
 #include "formats/core/buffer_pool.h"
 #include "formats/formats.h"
 #include "formats/qpack_reader.h"
+#include "formats/run_on_threads.h"
 #include "tools/command.h"
 #include "tools/io_args.h"
 #include "tools/report_target.h"
 #include "tools/terminal.h"
-#include "tools/threads.h"
 
 namespace quern {
 namespace {
 
 // What unpacking takes, whatever the threads, and as much again for a long GGUF header.
 constexpr uint64_t kNeededBytes = uint64_t{48} << 20;
-constexpr uint64_t kDefaultMemoryBytes = uint64_t{512} << 20;
 
 class UnpackCommand final : public Command {
  public:
@@ -32,11 +31,7 @@ class UnpackCommand final : public Command {
   }
 
   int Run(Session& session) override {
-    if (session.json == "-" && ModelGoesToStdout(output_)) {
-      throw UsageError("usage.json-to-model",
-                       "standard output carries the model, the report cannot go there too")
-          .Hint("use --json=FILE, or -o FILE for the model");
-    }
+    CheckReportHasRoom(session, output_);
     const std::string input = ResolveInput(input_);
     const uint64_t memory_bytes = session.memory_bytes.value_or(kDefaultMemoryBytes);
     if (memory_bytes < kNeededBytes) {

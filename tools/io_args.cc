@@ -124,6 +124,13 @@ bool ModelGoesToStdout(const std::string& output_path) {
   return output_path.empty() || output_path == "-";
 }
 
+void CheckReportHasRoom(const Session& session, const std::string& output_path) {
+  if (session.json != "-" || !ModelGoesToStdout(output_path)) return;
+  throw UsageError("usage.json-to-model",
+                   "standard output carries the model, the report cannot go there too")
+      .Hint("use --json=FILE, or -o FILE for the model");
+}
+
 Compute ParseCompute(const std::string& name, Session& session) {
   if (name == "f32") return Compute::kF32;
   if (name != "bf16") {

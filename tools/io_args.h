@@ -50,6 +50,11 @@ uint64_t PackingShare(int level, unsigned threads, uint64_t memory_bytes);
 
 // True if standard output carries the model, so that reports must not go there.
 bool ModelGoesToStdout(const std::string& output_path);
+// Throws: Error kUsage "usage.json-to-model" if --json sends one there all the same.
+void CheckReportHasRoom(const Session& session, const std::string& output_path);
+
+// What commands that copy models take unless --memory says otherwise. Units: bytes.
+inline constexpr uint64_t kDefaultMemoryBytes = uint64_t{512} << 20;
 
 // An input as it was when it was opened.
 struct InputFileStamp {

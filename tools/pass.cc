@@ -143,6 +143,23 @@ void CheckTarget(const OpenedSource& source, const WriterFlags& flags, uint64_t 
 
 }  // namespace
 
+void SourceFlags::AddTo(Flags& flags) {
+  flags.Value("--context", context, "N",
+              "Context length to record (default: what the checkpoint says, else a rule)");
+  flags.Value("--name", name, "TEXT", "Model name to record (general.name)");
+  flags.Switch("--verify", verify, "Compare the files with the folder's checklist.chk first");
+  flags.Switch("--no-crc", no_crc, "Do not compare the sums of zip entries (.pth)");
+}
+
+CheckpointOptions SourceFlags::Options(Session& session) const {
+  CheckpointOptions options{.context_length = {}, .name = name, .log = &session.terminal};
+  options.verify_crc = !no_crc;
+  if (!context.empty()) {
+    options.context_length = static_cast<uint32_t>(ParseCount("--context", context, 1, UINT32_MAX));
+  }
+  return options;
+}
+
 void WriterFlags::AddTo(Flags& flags) {
   flags.Value("-o,--output", output, "FILE",
               "Output file (default: standard output, if that is no terminal)");
@@ -159,11 +176,7 @@ void WriterFlags::AddTo(Flags& flags) {
 }
 
 void CheckWriterFlags(const WriterFlags& flags, const Session& session) {
-  if (session.json == "-" && !flags.dry_run && ModelGoesToStdout(flags.output)) {
-    throw UsageError("usage.json-to-model",
-                     "standard output carries the model, the report cannot go there too")
-        .Hint("use --json=FILE, or -o FILE for the model");
-  }
+  if (!flags.dry_run) CheckReportHasRoom(session, flags.output);
   if (flags.resume && ModelGoesToStdout(flags.output)) {
     throw UsageError("usage.resume", "--resume needs a file to keep").Hint("name it with -o FILE");
   }

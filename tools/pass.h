@@ -5,11 +5,24 @@
 #include <string>
 #include <string_view>
 
+#include "converters/converters.h"
 #include "quant/plan.h"
 #include "tools/command.h"
 #include "tools/io_args.h"
 
 namespace quern {
+
+// How the input is read.
+struct SourceFlags {
+  std::string context, name;
+  bool verify = false;
+  bool no_crc = false;
+
+  // Adds --context, --name, --verify and --no-crc.
+  void AddTo(Flags& flags);
+  // Throws: Error kUsage if --context is no count.
+  CheckpointOptions Options(Session& session) const;
+};
 
 struct WriterFlags {
   std::string output;  // -o
