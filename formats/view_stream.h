@@ -8,7 +8,7 @@
 
 namespace quern {
 
-class ViewStream final : public ByteStream {
+class ViewStream : public ByteStream {
  public:
   // Requires: both outlive it.
   ViewStream(ByteView bytes, const std::string& name) : bytes_(bytes), name_(name) {}

@@ -1,16 +1,14 @@
 // What the harnesses of quern's own formats share.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "formats/core/error.h"
 #include "formats/core/file.h"
+#include "formats/view_stream.h"
 
 namespace quern::fuzz {
 
@@ -27,21 +25,12 @@ inline bool IsRefusal(const Error& error) {
 }
 
 // The bytes as they come through a pipe: the length is not known beforehand.
-class Pipe final : public ByteStream {
+class Pipe final : public ViewStream {
  public:
-  explicit Pipe(ByteView bytes) : bytes_(bytes) {}
-  const std::string& name() const override { return name_; }
-  std::optional<uint64_t> size_bytes() const override { return std::nullopt; }
-  size_t Read(MutableByteView out) override {
-    const size_t n = std::min<size_t>(out.size(), bytes_.size() - position_);
-    if (n != 0) std::memcpy(out.data(), bytes_.data() + position_, n);
-    position_ += n;
-    return n;
-  }
+  explicit Pipe(ByteView bytes) : ViewStream(bytes, kName) {}
 
  private:
-  std::string name_ = "pipe";
-  ByteView bytes_;
+  static inline const std::string kName = "pipe";
 };
 
 class IntoVector final : public Output {

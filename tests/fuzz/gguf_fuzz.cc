@@ -16,71 +16,18 @@
 #include "formats/gguf_writer.h"
 #include "formats/integrity_trailer.h"
 #include "formats/verifying_store.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-extern "C" {
-int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile void*, size_t),
-                                              void (*free_hook)(const volatile void*));
-}
-#define QUERN_COUNT_ALLOCATIONS 1
-#endif
-#endif
+#include "tests/fuzz/allocations.h"
+#include "tests/fuzz/fuzz_support.h"
 
 namespace {
 
 using quern::ByteView;
 using quern::Error;
-
-void Require(bool condition) {
-  if (!condition) abort();
-}
-
-// Returns true if a reader may refuse a file in this way.
-bool IsRefusal(const Error& error) {
-  return error.has_file() && (error.code() == quern::ErrorCode::kData ||
-                              error.code() == quern::ErrorCode::kUnsupported);
-}
-
-size_t g_largest_allocation = 0;
-
-#ifdef QUERN_COUNT_ALLOCATIONS
-const int g_hooked = __sanitizer_install_malloc_and_free_hooks(
-    [](const volatile void*, size_t size) {
-      if (size > g_largest_allocation) g_largest_allocation = size;
-    },
-    [](const volatile void*) {});
-#endif
-
-// The bytes as they come through a pipe: the length is not known beforehand.
-class Pipe final : public quern::ByteStream {
- public:
-  explicit Pipe(ByteView bytes) : bytes_(bytes) {}
-  const std::string& name() const override { return name_; }
-  std::optional<uint64_t> size_bytes() const override { return std::nullopt; }
-  size_t Read(quern::MutableByteView out) override {
-    const size_t n = std::min<size_t>(out.size(), bytes_.size() - position_);
-    if (n != 0) std::memcpy(out.data(), bytes_.data() + position_, n);
-    position_ += n;
-    return n;
-  }
-
- private:
-  std::string name_ = "pipe";
-  ByteView bytes_;
-};
-
-class IntoVector final : public quern::Output {
- public:
-  explicit IntoVector(std::vector<uint8_t>& out) : out_(out) {}
-  const std::string& name() const override { return name_; }
-  void Write(ByteView bytes) override { out_.insert(out_.end(), bytes.begin(), bytes.end()); }
-  void Commit() override {}
-
- private:
-  std::string name_ = "vector";
-  std::vector<uint8_t>& out_;
-};
+using quern::fuzz::g_largest_allocation;
+using quern::fuzz::IntoVector;
+using quern::fuzz::IsRefusal;
+using quern::fuzz::Pipe;
+using quern::fuzz::Require;
 
 // The extents once more, in 128 bits and from the file's own numbers.
 void CheckExtents(const quern::GgufFile& file, uint64_t file_bytes) {

@@ -11,17 +11,8 @@
 #include "formats/qpack_reader.h"
 #include "formats/qpack_segment.h"
 #include "formats/qpack_writer.h"
+#include "tests/fuzz/allocations.h"
 #include "tests/fuzz/fuzz_support.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-extern "C" {
-int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile void*, size_t),
-                                              void (*free_hook)(const volatile void*));
-}
-#define QUERN_COUNT_ALLOCATIONS 1
-#endif
-#endif
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
@@ -29,19 +20,11 @@ namespace {
 
 using namespace quern;
 using fuzz::Bytes;
+using fuzz::g_largest_allocation;
 using fuzz::Require;
 
 // What a harness unpacks at most: more only takes time.
 constexpr uint64_t kMaxGgufBytes = uint64_t{8} << 20;
-
-size_t g_largest_allocation = 0;
-#ifdef QUERN_COUNT_ALLOCATIONS
-const int g_hooked = __sanitizer_install_malloc_and_free_hooks(
-    [](const volatile void*, size_t size) {
-      if (size > g_largest_allocation) g_largest_allocation = size;
-    },
-    [](const volatile void*) {});
-#endif
 
 template <typename Action>
 auto OrRefused(const Action& action) -> std::optional<decltype(action())> {
