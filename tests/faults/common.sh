@@ -44,6 +44,10 @@ finish() {
 "$quern" -q quantize "$work/in" -t q4_0 -o "$work/quantize.gguf" --threads 1 || exit 1
 mkdir "$work/out"
 target=$work/out/model.gguf
+# Two windows of a text, for what is written beside models: the commands, to which the file that they write is to be added.
+head -c 400 "$(dirname "${BASH_SOURCE[0]}")/../data/fixture/kjv.txt" >"$work/text"
+save_logits=(perplexity "$work/convert.gguf" --text "$work/text" -c 16 --chunks 2 --threads 1 --save-logits)
+collect=(imatrix "$work/convert.gguf" --text "$work/text" -c 16 --chunks 2 --threads 1 -o)
 
 # fresh [OLD]: an empty folder for the target, or one with an old file of that content.
 fresh() {

@@ -33,6 +33,8 @@ all_steps() {
 }
 all_steps "$work/convert.gguf" "" "$quern" -q convert "$work/in" -o "$target" --threads 1
 all_steps "$work/quantize.gguf" "an old model" "$quern" -q quantize "$work/convert.gguf" -t q4_0 --force -o "$target" --threads 1
+"$quern" -q "${save_logits[@]}" "$work/base.logits" >/dev/null || exit 1
+all_steps "$work/base.logits" "" "$quern" -q "${save_logits[@]}" "$target" >/dev/null
 export QUERN_FAULT_NO_TMPFILE=1
 all_steps "$work/convert.gguf" "" "$quern" -q convert "$work/in" -o "$target" --threads 1
 all_steps "$work/quantize.gguf" "an old model" "$quern" -q quantize "$work/convert.gguf" -t q4_0 --force -o "$target" --threads 1

@@ -31,6 +31,12 @@ refused "a report beyond the limit" $? "$work/out/report.json" "output.space"
 (ulimit -f 1; exec "$quern" pack "$work/convert.gguf" -o "$target") 2>"$work/stderr"
 refused "packing beyond the limit" $? "$target" "File too large"
 fresh
+for command in "${save_logits[*]}" "${collect[*]}"; do
+  # shellcheck disable=SC2086 # the words of a command
+  with_fault "write:1+:28" "$quern" $command "$target" >/dev/null
+  refused "a full disk, ${command%% *}" $? "$target" "No space left on device"
+done
+fresh
 "$quern" convert "$work/in" -o /dev/full 2>"$work/stderr"
 refused "/dev/full" $? /dev/full "No space left on device"
 "$quern" convert "$work/in" >/dev/full 2>"$work/stderr"
