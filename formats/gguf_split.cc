@@ -7,11 +7,11 @@
 
 #include "formats/core/check.h"
 #include "formats/core/file.h"
+#include "formats/core/name_list.h"
 #include "formats/duplicates.h"
 #include "formats/formats.h"
 #include "formats/gguf_format.h"
 #include "formats/gguf_reader.h"
-#include "formats/name_list.h"
 #include "formats/qpack_reader.h"
 
 namespace quern {

@@ -5,9 +5,9 @@
 
 #include "formats/core/check.h"
 #include "formats/core/error.h"
+#include "formats/core/name_list.h"
 #include "formats/duplicates.h"
 #include "formats/gguf_metadata.h"
-#include "formats/name_list.h"
 
 namespace quern {
 namespace {

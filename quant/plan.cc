@@ -1,5 +1,7 @@
 #include "quant/plan.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
@@ -8,6 +10,7 @@
 
 #include "formats/core/check.h"
 #include "formats/core/error.h"
+#include "formats/core/name_list.h"
 
 namespace quern {
 namespace {
@@ -156,30 +159,19 @@ std::optional<uint32_t> SourceFileType(const Manifest& manifest) {
   return FindPreset(NameOf(most->first))->file_type;
 }
 
-// Names for a warning: the first few, and how many more.
-class NameList {
- public:
-  // `name` is fit to be printed.
-  void Add(const std::string& name) {
-    if (n_++ < 3) names_ += (names_.empty() ? "" : ", ") + name;
-  }
-  // Appends "WHAT: NAMES" to `warnings` if there are any.
-  void Tell(std::string_view what, std::vector<std::string>& warnings) const {
-    if (n_ == 0) return;
-    warnings.push_back(std::string(what) + ": " + names_ +
-                       (n_ > 3 ? " and " + std::to_string(n_ - 3) + " more" : ""));
-  }
+// A warning names so many, and how many more there are.
+constexpr uint64_t kNamesInWarning = 3;
 
- private:
-  uint64_t n_ = 0;
-  std::string names_;
-};
+// Appends "WHAT: NAMES" to `warnings` if there are any.
+void Tell(std::string_view what, const NameList& names, std::vector<std::string>& warnings) {
+  if (!names.empty()) warnings.push_back(std::string(what) + ": " + names.ToString());
+}
 
 // Checks all entries that belong to tensors, and says which tensors are quantized without
 // importance though there is an imatrix.
 void ReviewImportance(const Manifest& manifest, QuantPlan& plan) {
   const Importance& importance = *plan.importance;
-  NameList missing, zero, strange;
+  NameList missing(kNamesInWarning), zero(kNamesInWarning), strange(kNamesInWarning);
   uint64_t n_found = 0;
   for (size_t i = 0; i < plan.entries.size(); ++i) {
     const TensorInfo& tensor = manifest.tensors[i];
@@ -187,18 +179,18 @@ void ReviewImportance(const Manifest& manifest, QuantPlan& plan) {
     const bool listed = importance.entries.contains(tensor.name);
     n_found += listed ? 1 : 0;
     if (weighted || IsFloat(plan.entries[i].type) || tensor.dtype == plan.entries[i].type) continue;
-    (listed ? zero : missing).Add(Quoted(tensor.name));
+    (listed ? zero : missing).Add(tensor.name);
   }
   if (n_found != importance.entries.size()) {
     std::set<std::string_view> names;
     for (const TensorInfo& tensor : manifest.tensors) names.insert(tensor.name);
     for (const auto& [name, weights] : importance.entries) {
-      if (!names.contains(name)) strange.Add(Quoted(name));
+      if (!names.contains(name)) strange.Add(name);
     }
   }
-  missing.Tell("not in the imatrix, so quantized unweighted", plan.warnings);
-  zero.Tell("only zeros in the imatrix, so quantized unweighted", plan.warnings);
-  strange.Tell("in the imatrix but not in the model", plan.warnings);
+  Tell("not in the imatrix, so quantized unweighted", missing, plan.warnings);
+  Tell("only zeros in the imatrix, so quantized unweighted", zero, plan.warnings);
+  Tell("in the imatrix but not in the model", strange, plan.warnings);
 }
 
 // Says how many tensors lose accuracy a second time, and from which types to which.
@@ -212,27 +204,20 @@ void ReviewRequantized(const Manifest& manifest, QuantPlan& plan) {
     ++plan.n_requantized;
   }
   if (plan.n_requantized == 0) return;
-  const auto joined = [](const std::set<std::string_view>& names) {
-    std::string text;
-    for (const std::string_view name : names) text += (text.empty() ? "" : ", ") + std::string(name);
-    return text;
-  };
-  plan.warnings.push_back(std::to_string(plan.n_requantized) + " of " +
-                          std::to_string(plan.entries.size()) +
-                          " tensors are quantized a second time (" + joined(from) + " to " +
-                          joined(to) +
-                          "): the errors add up; quern diff and perplexity --reference against the "
-                          "original weights tell how much");
+  plan.warnings.push_back(fmt::format(
+      "{} of {} tensors are quantized a second time ({} to {}): the errors add up; quern "
+      "diff and perplexity --reference against the original weights tell how much",
+      plan.n_requantized, plan.entries.size(), fmt::join(from, ", "), fmt::join(to, ", ")));
 }
 
 void ReviewOverrides(const Manifest& manifest, const PlanOptions& options, QuantPlan& plan) {
-  NameList idle;
+  NameList idle(kNamesInWarning);
   for (const TypeOverride& override : options.overrides) {
     const bool matches = std::ranges::any_of(
         manifest.tensors, [&](const TensorInfo& tensor) { return Applies(override, tensor); });
-    if (!matches) idle.Add("'" + override.origin + "'");
+    if (!matches) idle.AddPrintable("'" + override.origin + "'");
   }
-  idle.Tell("no matrix of the model matches", plan.warnings);
+  Tell("no matrix of the model matches", idle, plan.warnings);
 }
 
 }  // namespace

@@ -10,27 +10,32 @@
 
 namespace quern {
 
-// The first names, quoted and separated by commas, and how many more there are: a message stays
+// The first `n_shown` names, separated by commas, and how many more there are: a message stays
 // short and memory bounded however many a file has.
 class NameList {
  public:
+  explicit NameList(uint64_t n_shown = 24) : n_shown_(n_shown) {}
+
   void Add(std::string_view name) {
-    constexpr uint64_t kShown = 24;
-    if (n_names_++ < kShown) {
-      text_ += (text_.empty() ? "" : ", ") + Quoted(name);
-    } else {
-      ++n_more_;
-    }
+    if (n_names_ < n_shown_) return AddPrintable(Quoted(name));
+    ++n_names_;
+  }
+  // `text` appears as it is.
+  void AddPrintable(std::string_view text) {
+    if (n_names_++ >= n_shown_) return;
+    if (!text_.empty()) text_ += ", ";
+    text_ += text;
   }
   bool empty() const { return n_names_ == 0; }
   uint64_t size() const { return n_names_; }
   std::string ToString() const {
-    return n_more_ == 0 ? text_ : text_ + " and " + std::to_string(n_more_) + " more";
+    if (n_names_ <= n_shown_) return text_;
+    return text_ + " and " + std::to_string(n_names_ - n_shown_) + " more";
   }
 
  private:
+  uint64_t n_shown_, n_names_ = 0;
   std::string text_;
-  uint64_t n_names_ = 0, n_more_ = 0;
 };
 
 // Returns names of tensors that are missing, `n_per_layer` adjacent ones of a layer as
