@@ -18,13 +18,14 @@ tools/install_packages.sh build test || exit 1
 . tests/steps.sh
 
 configure_and_build "sanitizers" build/asan -C tools/cmake/asan.cmake -DQUERN_WERROR=ON || { closing_line; exit 1; }
-[ $# -gt 0 ] || set -- $(cd tests/fuzz && ls -- *_fuzz.cc | sed 's/_fuzz\.cc$//')
+[ $# -gt 0 ] || set -- $(cd build/asan/tests/fuzz && find . -maxdepth 1 -name '*_fuzz' -type f | sed 's|^\./||; s/_fuzz$//' | sort)
 
 # soak NAME: one harness, from its corpus and its own findings.
 soak() {
+  local corpus=${1/#codec_*/codec}
   mkdir -p "build/soak/$1"
   "build/asan/tests/fuzz/$1_fuzz" "$budget" -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 \
-    -verbosity=0 -artifact_prefix="build/soak/$1-" "build/soak/$1" "tests/fuzz/corpus/$1"
+    -verbosity=0 -artifact_prefix="build/soak/$1-" "build/soak/$1" "tests/fuzz/corpus/$corpus"
 }
 
 say "soak ($budget each)"

@@ -9,6 +9,7 @@
 #include "formats/imatrix_writer.h"
 #include "tools/command.h"
 #include "tools/io_args.h"
+#include "tools/report_format.h"
 #include "tools/report_target.h"
 #include "tools/signals.h"
 #include "tools/table.h"
@@ -184,9 +185,9 @@ class ImatrixCommand final : public Command {
       return 128 + signal;
     }
     const bool whole = collected.windows == collected.text_windows;
-    const std::string how = whole ? fmt::format("{} windows", collected.windows)
-                                  : fmt::format("interrupted after {} of {} windows",
-                                                collected.windows, collected.text_windows);
+    const std::string how = whole ? Counted(collected.windows, "window")
+                                  : fmt::format("interrupted after {} of {}", collected.windows,
+                                                Counted(collected.text_windows, "window"));
     const int code = Write(collected.imatrix, inputs, how, session);
     return whole ? code : 128 + signal;
   }

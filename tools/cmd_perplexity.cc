@@ -61,7 +61,7 @@ class PerplexityCommand final : public Command {
     RefuseStream(reference_, "the reference");
     for (const std::string& model : models_) UseInput(session, model);
     if (!reference_.empty()) UseInput(session, reference_);
-    UseFiles(session, {text_, baseline_, reference_logits_});
+    UseFiles(session, {text_, baseline_, reference_logits_, save_logits_});
     report_files_.Use(session);
     const std::optional<Report> baseline = ReadBaseline(baseline_);
     if (baseline) options.baseline = &*baseline;

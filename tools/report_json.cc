@@ -1,5 +1,7 @@
 #include "tools/report_json.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -279,7 +281,7 @@ class ReportReader {
                                     uint64_t count) const {
     std::vector<double> values = RequireNumbers(object, key, count);
     for (const double value : values) {
-      if (value < -1) Refuse(key, std::to_string(value), "negative log-likelihoods");
+      if (value < -1) Refuse(key, fmt::format("{}", value), "negative log-likelihoods");
     }
     return values;
   }

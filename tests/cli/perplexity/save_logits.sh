@@ -1,5 +1,5 @@
 # What a model predicts, kept in llama.cpp's file, stands for the model: the same windows, the same divergence but for the
-# file's 16 bits. The file is not replaced without --force, nor by a report of the run that reads it.
+# file's 16 bits. The file is not replaced without --force, nor by a report of the run that reads it or writes it.
 quern -q quantize data/fixture/meta-2 -t q4_0 -o m.gguf
 text="--text data/fixture/austen.txt --chunks 3"
 quern perplexity data/fixture/meta-2 $text --save-logits base.logits > /dev/null
@@ -11,6 +11,8 @@ set +e
 quern -q perplexity data/fixture/meta-2 $text --save-logits base.logits
 echo $?
 quern -q perplexity m.gguf $text --reference-logits base.logits --json=base.logits > /dev/null
+echo $?
+quern -q perplexity m.gguf $text --save-logits new.logits --json=new.logits
 echo $?
 quern -q perplexity m.gguf $text --save-logits m.gguf --force
 echo $?
