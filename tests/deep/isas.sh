@@ -3,20 +3,29 @@
 # Long texts are left out, since they take minutes each under emulation; the same products run on this machine below.
 long_texts='KnownValues.*:*/FixtureTest.*:*.TwentyMillion*:Perplexity.AWindowThatDoesNotFit*:Perplexity.TheBits*'
 
-# gtests_on CPU: all test programs of the release build, case by case.
+# gtests_on CPU: all test programs of the release build, as many at a time as there are processors, the largest first.
 gtests_on() {
-  local cpu=$1 program log start label
-  while read -r program; do
-    start=$SECONDS label="$cpu $(basename "$program")"
+  local cpu=$1 program log label
+  local programs
+  mapfile -t programs < <(find build/release/tests -name '*_test' -type f -perm -u+x -printf '%s %p\n' | sort -rn | cut -d ' ' -f 2)
+  for program in "${programs[@]}"; do
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
+    log=$(log_of "$cpu $(basename "$program")")
+    (timeout 1800 qemu-x86_64 -cpu "$cpu" "$program" --gtest_filter="-$long_texts" >"$log" 2>&1 </dev/null
+     echo "exit code $?" >>"$log") &
+  done
+  wait
+  for program in "${programs[@]}"; do
+    label="$cpu $(basename "$program")"
     log=$(log_of "$label")
-    timeout 1800 qemu-x86_64 -cpu "$cpu" "$program" --gtest_filter="-$long_texts" >"$log" 2>&1 </dev/null
-    local code=$? passed skipped failed
+    local passed skipped failed milliseconds
     number_of() { sed -n "s/^\[ *$1 *\] \([0-9]*\) tests\{0,1\}[.,].*/\1/p" "$log" | tail -n 1; }
     passed=$(number_of PASSED) skipped=$(number_of SKIPPED) failed=$(number_of FAILED)
-    [ $code -eq 0 ] || [ "${failed:-0}" -gt 0 ] || failed=1
+    milliseconds=$(sed -n 's/^\[=*\] .* ran\. (\([0-9]*\) ms total)$/\1/p' "$log" | tail -n 1)
+    grep -qx 'exit code 0' "$log" || [ "${failed:-0}" -gt 0 ] || failed=1
     [ "${failed:-0}" -eq 0 ] || grep -v -E '^\[ (RUN|      OK) ' "$log" | tail -n 60
-    count "$label" "${passed:-0}" "${failed:-0}" "${skipped:-0}" $((SECONDS - start))
-  done < <(find build/release/tests -name '*_test' -type f -perm -u+x | sort)
+    count "$label" "${passed:-0}" "${failed:-0}" "${skipped:-0}" $((${milliseconds:-0} / 1000))
+  done
 }
 
 for cpu in Haswell Nehalem core2duo; do
