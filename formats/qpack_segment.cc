@@ -22,7 +22,7 @@ static_assert(std::size(kWeightLevels) == kQpackMaxLevel &&
 
 // A Huffman code takes a bit for each byte at least. Planes that come near that (powers of two as
 // scales) are worth a look for matches even at level 1.
-constexpr int kFewBitsLevel = 9;
+constexpr int kFewBitsLevel = 3;
 constexpr bool HasFewBits(size_t n_coded, size_t n_bytes) { return n_coded < n_bytes / 6; }
 
 // Whether matches help is seen in the beginning of a plane.
