@@ -13,7 +13,7 @@
 //                                                raw f32 rows from stdin to blocks on stdout;
 //                                                IMPORTANCE is a file of COLS raw f32
 //   llama_driver dequantize TYPE                 blocks from stdin to raw f32 on stdout
-//   llama_driver quantize-model IN OUT TYPE THREADS [imatrix|IMATRIX]
+//   llama_driver quantize-model IN OUT TYPE[+pure][+keep-output] THREADS [imatrix|IMATRIX]
 //                                                llama-quantize: a whole GGUF to another type; with
 //                                                OUT "-" only the plan, one line "NAME TYPE" per
 //                                                tensor; with `imatrix` every matrix has an
@@ -560,9 +560,12 @@ void CompareImatrix(const std::string& path, const std::string& text_path, uint3
   std::printf("entries %zu values %zu difference %.9f\n", theirs.size(), n_values, worst);
 }
 
-void QuantizeModel(const std::string& in, const std::string& out, std::string_view preset,
+void QuantizeModel(const std::string& in, const std::string& out, std::string_view type,
                    int n_threads, const std::string& imatrix_path) {
   llama_model_quantize_params params = llama_model_quantize_default_params();
+  params.pure = type.find("+pure") != std::string_view::npos;
+  params.quantize_output_tensor = type.find("+keep-output") == std::string_view::npos;
+  const std::string_view preset = type.substr(0, type.find('+'));
   const auto row = std::find_if(std::begin(kPresets), std::end(kPresets),
                                 [&](const auto& p) { return p.first == preset; });
   if (row == std::end(kPresets)) Fail("unknown preset " + std::string(preset));

@@ -1,7 +1,7 @@
 #!/bin/bash
 # presets.sh QUERN LLAMA MAKE_SPARSE_GGUF MODEL
 # Every preset gives every tensor of a full-size model the type that llama.cpp gives it, with and without an importance
-# matrix. (mxfp4 on dense models is quern's own.)
+# matrix; some also with --pure and --keep-output. (mxfp4 on dense models is quern's own.)
 . "$(dirname "$0")/common.sh"
 maker=$1 model=$2
 "$maker" "$work/model.gguf" "$model" "$work/imatrix.dat"
@@ -18,5 +18,14 @@ for preset in $presets; do
     n=$((n + 1))
   done
 done
-[ $n -ge 40 ] || fail "only $n plans"
+for preset in q4_0 q4_k_m q3_k_l q6_k iq4_xs; do
+  for flag in pure keep-output; do
+    "$driver" quantize-model "$work/model.gguf" - "$preset+$flag" 1 2>"$work/log" | sort >"$work/theirs"
+    "$quern" quantize -q "$work/model.gguf" -t "$preset" --$flag -n --explain --json |
+      awk -F'"' '$2 == "name" { name = $4 } $2 == "to" { print name, $4 }' | sort >"$work/ours"
+    diff "$work/theirs" "$work/ours" || fail "$preset --$flag: < llama.cpp, > quern"
+    n=$((n + 1))
+  done
+done
+[ $n -ge 50 ] || fail "only $n plans"
 echo "$n plans of $(wc -l <"$work/ours") tensors"
