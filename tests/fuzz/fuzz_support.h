@@ -2,21 +2,17 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "formats/core/error.h"
 #include "formats/core/file.h"
 #include "formats/view_stream.h"
+#include "tests/fuzz/require.h"
 
 namespace quern::fuzz {
 
 using Bytes = std::vector<uint8_t>;
-
-inline void Require(bool condition) {
-  if (!condition) abort();
-}
 
 // Returns true if a reader may refuse a file in this way.
 inline bool IsRefusal(const Error& error) {

@@ -3,7 +3,6 @@
 // allocated follows the input's size.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>

@@ -4,7 +4,6 @@
 // statistics are numbers.
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <set>
 #include <string>
@@ -14,12 +13,11 @@
 #include "formats/imatrix_file.h"
 #include "formats/imatrix_writer.h"
 #include "verify/imatrix_statistics.h"
+#include "tests/fuzz/require.h"
 
 namespace {
 
-void Require(bool condition) {
-  if (!condition) abort();
-}
+using quern::fuzz::Require;
 
 class VectorOutput final : public quern::Output {
  public:

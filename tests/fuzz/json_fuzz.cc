@@ -4,21 +4,19 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <set>
 #include <string>
 
 #include "formats/core/error.h"
 #include "formats/json_limits.h"
+#include "tests/fuzz/require.h"
 
 namespace {
 
 using quern::JsonValue;
 using Kind = JsonValue::Kind;
 
-void Require(bool condition) {
-  if (!condition) abort();
-}
+using quern::fuzz::Require;
 
 std::string Text(std::string_view text) {
   Require(quern::IsUtf8(text));

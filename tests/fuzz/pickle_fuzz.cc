@@ -1,21 +1,19 @@
 // Pickles. Beyond "no crash": an accepted graph is no deeper than allowed, has no cycle (a walk
 // along every path ends), and all its texts are valid UTF-8 inside the pickle.
 #include <cstdint>
-#include <cstdlib>
 #include <vector>
 
 #include "formats/core/error.h"
 #include "formats/pickle.h"
 #include "formats/torch_globals.h"
+#include "tests/fuzz/require.h"
 
 namespace {
 
 using quern::Pickle;
 using quern::PickleValue;
 
-void Require(bool condition) {
-  if (!condition) abort();
-}
+using quern::fuzz::Require;
 
 // Walks along every path from `value`, as long as `budget` lasts: shared values make many paths.
 void Walk(const Pickle& pickle, PickleValue value, unsigned depth, uint64_t size, int& budget) {

@@ -1,18 +1,12 @@
 // Recipes: any bytes are rules that hold what they promise, or an error that names a line.
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 
 #include "formats/core/error.h"
 #include "quant/recipe.h"
+#include "tests/fuzz/require.h"
 
-namespace {
-
-void Require(bool condition) {
-  if (!condition) abort();
-}
-
-}  // namespace
+using quern::fuzz::Require;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace quern;

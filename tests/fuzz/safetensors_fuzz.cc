@@ -1,17 +1,15 @@
 // safetensors. Beyond "no crash": the tensors of whatever opens fill the data part without holes or
 // overlap, by arithmetic in 128 bits, and every one can be read.
 #include <cstdint>
-#include <cstdlib>
 #include <vector>
 
 #include "formats/core/error.h"
 #include "formats/safetensors.h"
+#include "tests/fuzz/require.h"
 
 namespace {
 __extension__ using Uint128 = unsigned __int128;
-void Require(bool condition) {
-  if (!condition) abort();
-}
+using quern::fuzz::Require;
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

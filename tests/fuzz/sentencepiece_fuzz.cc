@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <set>
 #include <string>
 
 #include "formats/core/error.h"
 #include "formats/sentencepiece_model.h"
 #include "tests/formats/sentencepiece_builder.h"
+#include "tests/fuzz/require.h"
 
 namespace {
 
@@ -17,9 +17,7 @@ using quern::Error;
 using quern::SentencePieceModel;
 using quern::Tokenizer;
 
-void Require(bool condition) {
-  if (!condition) abort();
-}
+using quern::fuzz::Require;
 
 void CheckConsistent(const Tokenizer& t, size_t input_bytes) {
   Require(!t.tokens.empty() && t.tokens.size() == t.scores.size() &&

@@ -3,12 +3,12 @@
 // Input: a byte that chooses the kind; lines of tokens (or merges "left right") up to a NUL; the text.
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 
 #include "converters/tokenizer_import.h"
 #include "formats/core/error.h"
+#include "tests/fuzz/require.h"
 #include "verify/tokenize.h"
 
 namespace quern {
@@ -64,10 +64,6 @@ std::string Marked(std::string_view text) {
   return marked;
 }
 
-void Check(bool condition) {
-  if (!condition) std::abort();
-}
-
 }  // namespace
 }  // namespace quern
 
@@ -83,7 +79,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const bool spm = tokenizer.kind == Tokenizer::Kind::kSentencePiece;
     std::string joined;
     for (const int32_t id : ids) {
-      Check(id >= 0 && static_cast<size_t>(id) < tokenizer.tokens.size());
+      fuzz::Require(id >= 0 && static_cast<size_t>(id) < tokenizer.tokens.size());
       const auto index = static_cast<size_t>(id);
       if (index < 256) {
         joined.push_back(static_cast<char>(id));
@@ -95,9 +91,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       }
     }
     if (spm) {
-      Check(Marked(joined) == Marked(text));
+      fuzz::Require(Marked(joined) == Marked(text));
     } else {
-      Check(joined.size() == text.size());
+      fuzz::Require(joined.size() == text.size());
     }
   } catch (const Error&) {
   }

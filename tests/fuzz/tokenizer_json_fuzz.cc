@@ -1,18 +1,14 @@
 // tokenizer.json. Beyond "no crash": what is read has one type (and score) per token, no token twice
 // and none with a NUL byte, and merges of two parts with one space between.
 #include <cstdint>
-#include <cstdlib>
 #include <set>
 #include <string>
 
 #include "converters/tokenizer_json.h"
 #include "formats/core/error.h"
+#include "tests/fuzz/require.h"
 
-namespace {
-void Require(bool condition) {
-  if (!condition) abort();
-}
-}  // namespace
+using quern::fuzz::Require;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace quern;

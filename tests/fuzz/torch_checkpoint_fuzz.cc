@@ -5,7 +5,6 @@
 // The mutator repairs the CRC-32s of files, so that damage gets past them.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -13,6 +12,7 @@
 #include "formats/core/error.h"
 #include "formats/torch_checkpoint.h"
 #include "tests/formats/torch_builder.h"
+#include "tests/fuzz/require.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
@@ -21,9 +21,7 @@ namespace {
 using quern::TorchCheckpoint;
 using quern::TorchTensor;
 
-void Require(bool condition) {
-  if (!condition) abort();
-}
+using quern::fuzz::Require;
 
 std::string FileAround(std::string_view pickle) {
   std::vector<quern::testing::ZipPart> parts(4);

@@ -2,7 +2,6 @@
 // the file and share no byte; names are distinct; what Read gives are the bytes at the extent.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -10,12 +9,11 @@
 
 #include "formats/core/error.h"
 #include "formats/zip_archive.h"
+#include "tests/fuzz/require.h"
 
 namespace {
 
-void Require(bool condition) {
-  if (!condition) abort();
-}
+using quern::fuzz::Require;
 
 void CheckEntries(const quern::ZipArchive& archive, quern::ByteView file) {
   __extension__ typedef unsigned __int128 Wide;
