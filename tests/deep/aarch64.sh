@@ -2,6 +2,8 @@
 # NEON, and a build that has never seen x86. oneDNN is left out: the portable product is the path of the edge.
 long_tests='KnownValues|FixtureTest|Million|Thousand|AWindowThatDoesNotFit|TheBits|TheSameBits|GateTrials|Splitting|SameBytesForAny'
 long_tests+='|EveryPreset|OfMany|/Llama\.PartsOf|/PerTensor|/Merge|QpackAttacks|EveryFlippedBit|EveryTruncation|FullSize'
+# What starts the program itself, as the shell cases do, would need the kernel to know of qemu.
+long_tests+='|tools_test/(BadInputs|HostileFiles)'
 sysroot=$root/build/aarch64-sysroot
 run_step "aarch64 libraries" tests/deep/aarch64_sysroot.sh "$sysroot" libstdc++-12-dev libfmt-dev libhwy-dev \
   libtbb-dev libprotobuf-dev libxxhash-dev libzstd-dev libdeflate-dev libmd-dev libpcre2-dev nlohmann-json3-dev \
