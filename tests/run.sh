@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs, builds and runs all tests: from nothing on a bare Debian 12 in less than 25 minutes on two cores.
+# Installs, builds and runs all tests: from nothing on a bare Debian 12 in 25 to 30 minutes on two cores.
 #   build/release  g++, as it ships, warnings are errors: all tests, and what they compare with elsewhere
 #   build/asan     clang with AddressSanitizer, UndefinedBehaviorSanitizer and libFuzzer: the same tests but those that
 #                  measure, all fuzz corpora, and a short run of each harness
