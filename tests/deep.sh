@@ -3,8 +3,8 @@
 #   clang      clang's release build passes all tests and writes the same bytes as g++'s
 #   debug      so does g++ -O0
 #   no_onednn  so does a build without oneDNN
-#   isas       the release build on older x86-64 processors (qemu-user): all tests, the same bytes
-#   aarch64    a cross build on 64-bit ARM (qemu-user): all tests, the same bytes
+#   isas       the release build on older x86-64 processors (qemu-user): tests but the longest, the same bytes
+#   aarch64    a cross build on 64-bit ARM (qemu-user): tests but the longest and those that start quern, the same bytes
 #   types      what `quern types` says of each preset is what the fixture measures
 #   faults     system calls and allocations that fail, kills, full disks
 #   report_html  the HTML report in headless Chromium: texts and plots lie where they should, screenshots

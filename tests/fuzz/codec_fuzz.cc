@@ -1,6 +1,7 @@
-// One type's codec; CMakeLists.txt makes a program of this for each. Any floats, any importance: encoding terminates, stays
-// in its buffers, gives the same bytes on every instruction set, and blocks that decode to finite numbers. Any bytes are
-// valid blocks: they decode to the same bits on every instruction set.
+// One type's codec; CMakeLists.txt makes a program of this for each. Any floats, any importance:
+// encoding terminates, stays in its buffers, gives the same bytes on every instruction set, and
+// blocks that decode to finite numbers. Any bytes are valid blocks: they decode to the same bits on
+// every instruction set.
 #include "quant/codec.h"
 
 #include <cmath>
@@ -23,17 +24,20 @@ const BlockCodec& Codec() {
 
 void Require(bool condition, const char* what, std::string_view isa) {
   if (condition) return;
-  std::fprintf(stderr, "%s on %.*s: %s\n", QUERN_FUZZ_TYPE, static_cast<int>(isa.size()), isa.data(), what);
+  std::fprintf(stderr, "%s on %.*s: %s\n", QUERN_FUZZ_TYPE, static_cast<int>(isa.size()),
+               isa.data(), what);
   std::abort();
 }
 
 // Floats from any bytes: what is no finite number, or too large, or (for importance) negative, is
 // brought into range, as callers must.
-std::vector<float> FloatsFrom(const uint8_t* data, size_t size, uint64_t n, float least, float most) {
+std::vector<float> FloatsFrom(const uint8_t* data, size_t size, uint64_t n, float least,
+                              float most) {
   std::vector<float> x(n);
   for (uint64_t i = 0; i < n && size >= sizeof(float); ++i) {
     std::memcpy(&x[i], data + i * sizeof(float) % (size - size % sizeof(float)), sizeof(float));
-    if (!(x[i] >= least && x[i] <= most)) x[i] = std::isnan(x[i]) ? 0.0f : x[i] < least ? least : most;
+    if (!(x[i] >= least && x[i] <= most))
+      x[i] = std::isnan(x[i]) ? 0.0f : x[i] < least ? least : most;
   }
   return x;
 }
@@ -53,7 +57,8 @@ void Encode(const uint8_t* data, size_t size) {
   const std::vector<float> x = FloatsFrom(data + 2, size - 2, n, -codec.max_abs, codec.max_abs);
   in.x = x.data();
   // Importance comes from the other end of the input.
-  const std::vector<float> importance = FloatsFrom(data + 2 + (size - 2) / 2, (size - 2) / 2, in.n_cols, 0.0f, 3e38f);
+  const std::vector<float> importance =
+      FloatsFrom(data + 2 + (size - 2) / 2, (size - 2) / 2, in.n_cols, 0.0f, 3e38f);
   if ((data[0] & 0x80) != 0) in.importance = importance.data();
 
   std::vector<uint8_t> expected(*RowBytes(codec.type, n)), blocks(expected.size());
@@ -83,7 +88,8 @@ void Decode(const uint8_t* data, size_t size) {
     for (size_t i = 0; i < y.size(); ++i) {
       // Which NaN comes out of a product is the CPU's choice.
       if (std::isnan(expected[i]) && std::isnan(y[i])) continue;
-      Require(std::memcmp(&y[i], &expected[i], sizeof(float)) == 0, "other bits than scalar code's", isa);
+      Require(std::memcmp(&y[i], &expected[i], sizeof(float)) == 0, "other bits than scalar code's",
+              isa);
     }
   }
   CapIsa("best");
