@@ -1,4 +1,4 @@
-// What the harnesses of quern's own formats share.
+// What harnesses of formats that quern writes share.
 #pragma once
 
 #include <cstdint>

@@ -12,26 +12,13 @@
 #include "formats/core/error.h"
 #include "formats/imatrix_file.h"
 #include "formats/imatrix_writer.h"
+#include "tests/fuzz/fuzz_support.h"
 #include "verify/imatrix_statistics.h"
-#include "tests/fuzz/require.h"
 
 namespace {
 
+using quern::fuzz::IntoVector;
 using quern::fuzz::Require;
-
-class VectorOutput final : public quern::Output {
- public:
-  explicit VectorOutput(std::vector<uint8_t>& out) : out_(out) {}
-  const std::string& name() const override { return name_; }
-  void Write(quern::ByteView bytes) override {
-    out_.insert(out_.end(), bytes.begin(), bytes.end());
-  }
-  void Commit() override {}
-
- private:
-  std::vector<uint8_t>& out_;
-  std::string name_ = "fuzz";
-};
 
 // Writes and reads `imatrix`. Names that GGUF has no room for are refused.
 void CheckWriter(const quern::Imatrix& imatrix, bool legacy) {
@@ -40,7 +27,7 @@ void CheckWriter(const quern::Imatrix& imatrix, bool legacy) {
   for (const quern::ImatrixEntry& entry : imatrix.entries) long_name |= entry.name.size() > 55;
   try {
     const auto write = legacy ? quern::WriteImatrixLegacy : quern::WriteImatrixGguf;
-    write(imatrix, std::make_unique<VectorOutput>(bytes));
+    write(imatrix, std::make_unique<IntoVector>(bytes));
   } catch (const quern::Error& error) {
     Require(!legacy && long_name && error.id() == "imatrix.name");
     return;
